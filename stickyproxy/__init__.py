@@ -1,0 +1,3 @@
+"""stickyproxy: a session-affinity reverse proxy for NiceGUI apps on Kubernetes."""
+
+__version__ = "0.1.0"

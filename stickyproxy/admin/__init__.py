@@ -1,0 +1,1 @@
+"""Health and metrics, by aiohttp on a port of its own."""

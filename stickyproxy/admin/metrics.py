@@ -1,0 +1,78 @@
+"""Prometheus metrics, read from the plain counters when scraped; nothing here is on a request's path."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from stickyproxy import __version__
+from stickyproxy.core.backends import Phase
+from stickyproxy.core.status import Status
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class StatusCollector(Collector):
+    """Turns a status into metric families."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Give all metric families of this moment."""
+        status = self._status()
+        counters = status.counters
+        build = GaugeMetricFamily("stickyproxy_build_info", "Version of this proxy; always 1.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield _gauge("ready", "1 while /readyz answers 200.", int(status.readiness.ready))
+        yield _gauge("discovery_healthy", "1 while the source of backends answers.", int(not status.discovery.problem))
+        backends = GaugeMetricFamily("stickyproxy_backends", "Listed backends by phase.", labels=["phase"])
+        for phase in Phase:
+            backends.add_metric([phase.value], sum(1 for b in status.backends if b.phase is phase))
+        yield backends
+        tunnels = GaugeMetricFamily("stickyproxy_backend_tunnels", "Open tunnels by backend.", labels=["backend"])
+        for backend in status.backends:
+            tunnels.add_metric([backend.name], backend.tunnels)
+        yield tunnels
+        yield _gauge("open_connections", "Client connections that are not tunnels.", counters.open_connections)
+        yield _gauge("open_tunnels", "Open tunnels (WebSockets and other upgrades).", status.tunnels)
+        yield _counter("connections", "Client connections accepted.", counters.connections)
+        yield _counter("tunnels", "Tunnels opened.", counters.tunnels)
+        yield _counter("dials", "Connection attempts to backends.", counters.dials)
+        yield _counter("retries", "Requests sent again because a pooled connection had died.", counters.retries)
+        yield _counter("probes", "Health probes answered on the main port.", counters.probes)
+        responses = CounterMetricFamily("stickyproxy_responses", "Responses to clients by class.", labels=["class"])
+        for index, count in enumerate(counters.responses):
+            if index:
+                responses.add_metric([f"{index}xx"], count)
+        yield responses
+        pins = CounterMetricFamily("stickyproxy_pins", "Exchanges by what became of the pin.", labels=["pin"])
+        for pin, count in counters.pins.items():
+            pins.add_metric([pin.value], count)
+        yield pins
+        moves = CounterMetricFamily("stickyproxy_moves", "Moved pins by cause.", labels=["cause"])
+        for cause, count in counters.moved.items():
+            moves.add_metric([cause], count)
+        yield moves
+        faults = CounterMetricFamily("stickyproxy_faults", "Answers of the proxy's own by reason.", labels=["reason"])
+        for reason, count in counters.faults.items():
+            faults.add_metric([reason], count)
+        yield faults
+
+
+def render(status: Callable[[], Status]) -> bytes:
+    """Render all metrics in OpenMetrics text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StatusCollector(status))
+    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+    return text
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"stickyproxy_{name}", documentation, value=value)
+
+
+def _counter(name: str, documentation: str, value: float) -> Metric:
+    return CounterMetricFamily(f"stickyproxy_{name}", documentation, value=value)

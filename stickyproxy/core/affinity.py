@@ -1,0 +1,104 @@
+"""The order of decision: which backend an exchange goes to, and what becomes of its pin.
+
+First that names a live backend wins: the token in the cookie, then (with `--affinity hash`) the rendezvous hash of a
+key, then balance. A backend of phase `paused` keeps its pins; a `draining` one keeps them but for new documents.
+"""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from stickyproxy.core.backends import Backend, Cause, Phase, Pick, Pin, Snapshot
+from stickyproxy.core.balance import Balancer
+from stickyproxy.core.rendezvous import rank
+
+
+class KeySource(Enum):
+    """Where `--affinity hash` takes its key from."""
+
+    HEADER = "header"
+    COOKIE = "cookie"
+    QUERY = "query"
+    ADDRESS = "address"
+
+
+@dataclass(frozen=True, slots=True)
+class HashKey:
+    """The key of `--affinity hash`: `name` is the header's, cookie's or query parameter's, empty for the address."""
+
+    source: KeySource
+    name: bytes = b""
+
+
+def parse_hash_key(text: str) -> HashKey:
+    """Parse `header:NAME`, `cookie:NAME`, `query:NAME` or `address`; ValueError says what was expected."""
+    source, _, name = text.strip().partition(":")
+    try:
+        found = KeySource(source.lower())
+        if (found is KeySource.ADDRESS) == bool(name):
+            raise ValueError
+        encoded = name.encode("ascii")
+    except ValueError:
+        raise ValueError(f"expected header:NAME, cookie:NAME, query:NAME or address, found {text!r}") from None
+    return HashKey(found, encoded.lower() if found is KeySource.HEADER else encoded)
+
+
+def keep(tokens: Sequence[bytes], snapshot: Snapshot) -> Pick | None:
+    """Give the pick of the first token that names a listed backend, whatever its phase; None where none does."""
+    for token in tokens:
+        if pick := snapshot.kept.get(token):
+            return pick
+    return None
+
+
+def choose(
+    tokens: Sequence[bytes],
+    key: bytes | None,
+    snapshot: Snapshot,
+    balancer: Balancer,
+    now: float,
+    *,
+    navigation: bool = False,
+    excluded: Container[str] = (),
+    cause: Cause = Cause.NONE,
+) -> Pick | None:
+    """Decide for one exchange; None where no backend is left.
+
+    tokens: what the client's cookies hold, in order. key: the hash key, or None where the request has none or the mode
+    is `cookie`. navigation: the request asks for a new document. excluded: identities that were tried in vain, `cause`
+    saying why the last of them failed.
+    """
+    kept = keep(tokens, snapshot)
+    if kept is not None and kept.backend.identity not in excluded:
+        if kept.backend.phase is not Phase.DRAINING or not navigation:
+            return kept
+        if not any(b.identity not in excluded for b in snapshot.ready):
+            return kept
+        cause = Cause.DRAINING
+    elif tokens and kept is None and cause is Cause.NONE:
+        cause = Cause.GONE
+    if key is not None:
+        return _by_hash(key, snapshot, excluded, cause)
+    backend = _by_balance(snapshot, balancer, now, excluded)
+    if backend is None:
+        return None
+    return Pick(backend, Pin.NEW if cause is Cause.NONE else Pin.MOVED, cause)
+
+
+def _by_hash(key: bytes, snapshot: Snapshot, excluded: Container[str], cause: Cause) -> Pick | None:
+    # Over every listed backend, not only ready ones: a key has no memory, so a flap of readiness must not move it, and
+    # a page built while its backend drains must find it again with its socket.
+    for backend in rank(key, snapshot.backends):
+        if backend.identity not in excluded:
+            pin = Pin.MOVED if cause in (Cause.REFUSED, Cause.TIMEOUT) else Pin.KEPT
+            return Pick(backend, pin, cause if pin is Pin.MOVED else Cause.NONE, sticky=False)
+    return None
+
+
+def _by_balance(snapshot: Snapshot, balancer: Balancer, now: float, excluded: Container[str]) -> Backend | None:
+    # A draining backend still serves, so it comes before one that says it is not ready.
+    for candidates in (snapshot.ready, snapshot.draining, snapshot.paused):
+        left = [b for b in candidates if b.identity not in excluded]
+        if left:
+            return balancer.choose(left, now)
+    return None

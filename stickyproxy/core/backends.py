@@ -1,0 +1,125 @@
+"""What a backend is, which token names it, and the immutable set of them.
+
+Laws: a snapshot never changes, it is replaced by one assignment; a token is computed once for each snapshot, so that
+reading a pin costs one dict lookup.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import blake2b
+
+from stickyproxy.core.values import Address
+
+TOKEN_LENGTH = 16
+"""Characters of a token: 96 bits as base64url have no padding."""
+
+
+class Phase(Enum):
+    """What a listed backend may be used for; `gone` is not a phase but absence from the snapshot."""
+
+    READY = "ready"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One pod's address that we forward to.
+
+    `identity` outlives the address: a pod's UID, or `host:port` for static backends. `name` is for people.
+    """
+
+    identity: str
+    address: Address
+    phase: Phase = Phase.READY
+    name: str = ""
+
+    @classmethod
+    def at(cls, address: Address, phase: Phase = Phase.READY) -> "Backend":
+        """Make a backend whose identity is its address (static lists, DNS)."""
+        return cls(str(address), address, phase, str(address))
+
+    def __str__(self) -> str:
+        """Give what a log line calls this backend."""
+        return self.name or self.identity
+
+
+class Pin(Enum):
+    """What became of the binding between a browser and its backend in one exchange."""
+
+    NEW = "new"
+    KEPT = "kept"
+    MOVED = "moved"
+
+
+class Cause(Enum):
+    """Why a pin was moved (or, for `NONE`, that it was not)."""
+
+    NONE = ""
+    GONE = "gone"  # the token names no backend of the snapshot
+    REFUSED = "refused"  # the backend refused the connection or was out of reach
+    TIMEOUT = "timeout"  # the backend did not answer the connection attempt in time
+    DRAINING = "draining"  # a new document, and the backend is about to go
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A chosen backend, and how it came to be chosen; `sticky` says whether a cookie shall hold the choice."""
+
+    backend: Backend
+    pin: Pin
+    cause: Cause = Cause.NONE
+    sticky: bool = True
+
+
+class Secrets:
+    """The keys of tokens: the first signs, all verify.
+
+    Without a secret the hash is unkeyed: for pod UIDs (122 random bits) a token can still not be guessed.
+    """
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, secrets: Sequence[bytes] = ()) -> None:
+        # BLAKE2b takes keys of up to 64 bytes (RFC 7693 section 2.1); a longer secret is hashed down to that.
+        self._keys = [s if len(s) <= 64 else blake2b(s).digest() for s in secrets] or [b""]
+
+    def tokens(self, identity: str) -> list[bytes]:
+        """Give the tokens that name this identity, the one to hand out first."""
+        return [
+            base64.urlsafe_b64encode(blake2b(identity.encode(), digest_size=12, key=key).digest()) for key in self._keys
+        ]
+
+
+class Snapshot:
+    """The immutable set of backends, with all that can be computed once for it.
+
+    `backends` is in order of identity and without duplicate addresses; `kept` maps every valid token to the pick of
+    its backend.
+    """
+
+    __slots__ = ("_tokens", "backends", "by_identity", "draining", "kept", "paused", "ready")
+
+    def __init__(self, backends: Iterable[Backend], secrets: Secrets) -> None:
+        by_address: dict[Address, Backend] = {}
+        for backend in sorted(backends, key=lambda b: b.identity):
+            by_address.setdefault(backend.address, backend)
+        self.backends = tuple(by_address.values())
+        self.by_identity = {b.identity: b for b in self.backends}
+        self.ready = tuple(b for b in self.backends if b.phase is Phase.READY)
+        self.paused = tuple(b for b in self.backends if b.phase is Phase.PAUSED)
+        self.draining = tuple(b for b in self.backends if b.phase is Phase.DRAINING)
+        self.kept: dict[bytes, Pick] = {}
+        self._tokens: dict[str, bytes] = {}
+        for backend in self.backends:
+            tokens = secrets.tokens(backend.identity)
+            self._tokens[backend.identity] = tokens[0]
+            pick = Pick(backend, Pin.KEPT)
+            for token in tokens:
+                self.kept[token] = pick
+
+    def token_of(self, backend: Backend) -> bytes:
+        """Give the token to hand out for a backend of this snapshot; KeyError for any other."""
+        return self._tokens[backend.identity]

@@ -1,0 +1,32 @@
+"""What happened, as plain integers: the data plane counts up, whoever reports reads."""
+
+from collections import Counter
+
+from stickyproxy.core.backends import Pick, Pin
+
+
+class Counters:
+    """Totals since the start; nothing here is ever reset or counted down but what is named `open_*`."""
+
+    __slots__ = (
+        "connections", "dials", "faults", "moved", "open_connections", "pins", "probes", "responses", "retries",
+        "tunnels",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.connections = 0  # accepted downstream
+        self.open_connections = 0  # of these, still open as HTTP (tunnels are counted by backend)
+        self.dials = 0  # connection attempts upstream
+        self.retries = 0  # requests sent again because a pooled connection had died
+        self.probes = 0  # health probes answered on the main port
+        self.tunnels = 0  # tunnels opened
+        self.responses = [0] * 6  # by class: index 2 counts 2xx
+        self.pins: Counter[Pin] = Counter(dict.fromkeys(Pin, 0))
+        self.moved: Counter[str] = Counter()  # moved pins by cause
+        self.faults: Counter[str] = Counter()  # own answers by reason
+
+    def count_pick(self, pick: Pick) -> None:
+        """Count the pin of an exchange whose backend took the request."""
+        self.pins[pick.pin] += 1
+        if pick.pin is Pin.MOVED:
+            self.moved[pick.cause.value] += 1

@@ -1,0 +1,99 @@
+"""Why the proxy answers by itself, and the answers it gives.
+
+Every such answer is small, says what happened in words, and carries the reason as one token in `X-Stickyproxy-Reason`.
+"""
+
+from dataclasses import dataclass
+from html import escape
+
+PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    417: "Expectation Failed",
+    431: "Request Header Fields Too Large",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+}
+
+REASON_HEADER = "X-Stickyproxy-Reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One reason to answer instead of a backend: status code, token of the reason, and a sentence for a person."""
+
+    status: int
+    reason: str
+    text: str
+
+
+class HeadError(Exception):
+    """A head that must not be passed on; the connection it came from is closed after the answer."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
+
+
+NO_BACKEND = Fault(503, "no-backend", "The proxy knows no replica of this app at the moment. Please try again shortly.")
+OUT_OF_RESOURCES = Fault(503, "out-of-resources", "The proxy has run out of connections. Please try again shortly.")
+CONNECT_REFUSED = Fault(
+    502, "connect-refused", "No replica of this app accepts connections. It may be starting; please try again shortly."
+)
+CONNECT_TIMEOUT = Fault(504, "connect-timeout", "No replica of this app answered the connection in time.")
+CLOSED_EARLY = Fault(502, "closed-early", "The app closed the connection before it answered.")
+BAD_RESPONSE = Fault(502, "bad-response", "The app answered with something that is not valid HTTP/1.1.")
+RESPONSE_TIMEOUT = Fault(504, "response-timeout", "The app did not begin to answer in time.")
+HEAD_TIMEOUT = Fault(408, "head-timeout", "The request's headers did not arrive in time.")
+BODY_TIMEOUT = Fault(408, "body-timeout", "The request's body did not arrive in time.")
+BAD_BODY = Fault(400, "bad-chunk", "The request's body is not validly chunked (RFC 9112 section 7.1).")
+
+_HTML = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{status} {phrase}</title>
+<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:34rem;
+padding:0 1rem}}small{{opacity:.7}}</style></head>
+<body><h1>{phrase}</h1><p>{text}</p><p><small>stickyproxy: {status} {reason}</small></p></body></html>
+"""
+
+
+def answer(fault: Fault, *, html: bool = False, close: bool = False, head_only: bool = False) -> bytes:
+    """Build a whole response for a fault.
+
+    html: for a person's navigation, else `text/plain`. close: say that the connection ends with it. head_only: the
+    request was a HEAD, so leave the body out but keep its Content-Length (RFC 9110 section 9.3.2).
+    """
+    phrase = PHRASES[fault.status]
+    if html:
+        body = _HTML.format(
+            status=fault.status, phrase=phrase, text=escape(fault.text), reason=escape(fault.reason)
+        ).encode()
+    else:
+        body = f"{fault.text}\n".encode()
+    return respond(
+        fault.status,
+        body,
+        content_type="text/html" if html else "text/plain",
+        extra=f"{REASON_HEADER}: {fault.reason}\r\n",
+        close=close,
+        head_only=head_only,
+    )
+
+
+def respond(
+    status: int, body: bytes, *, content_type: str, extra: str = "", close: bool = False, head_only: bool = False
+) -> bytes:
+    """Build a whole response that no cache may keep; `extra` is header lines, each with its CRLF."""
+    head = (
+        f"HTTP/1.1 {status} {PHRASES[status]}\r\n"
+        f"Content-Type: {content_type}; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Cache-Control: no-store\r\n"
+        f"{extra}{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n"
+    ).encode("ascii")
+    return head if head_only else head + body

@@ -1,0 +1,287 @@
+"""Judge a request's head and find in it what a proxy must know.
+
+Laws: llhttp judges the grammar strictly, and what it lets pass but two readers could read in two ways is refused here;
+bytes behind the head are the caller's; nothing rebuilds a list of headers: what must go is cut out of the judged bytes.
+
+Sources: RFC 9112 (messages), RFC 9110 (semantics), RFC 9110 section 7.6.1 (hop-by-hop fields).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final, NoReturn
+
+import httptools
+
+from stickyproxy.core.cookies import split_cookie
+from stickyproxy.core.faults import Fault, HeadError
+
+CHUNKED: Final = -1
+"""The `length` of a body whose end is told by its chunks."""
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that can be sent twice with the effect of once (RFC 9110 section 9.2.2)."""
+
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]+(?::[0-9]*)?\Z|\[[0-9A-Fa-f:.%A-Za-z_~-]+\](?::[0-9]*)?\Z")
+_HTTP_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]\Z")
+_REQUEST_LINE_START = re.compile(rb"[!#$%&'*+\-.^_`|~\w]{1,32}( [^ \r\n]*( (H(T(T(P(/[^\r\n]*)?)?)?)?)?)?)?\r?\Z", re.A)
+
+# The header lines a proxy must see, searched in the lower-cased head; everything else passes unread.
+_SEEN = (
+    rb"\r\n(host|connection|cookie|content-length|transfer-encoding|expect|upgrade|te|keep-alive|proxy-connection"
+    rb"|http2-settings|forwarded|x[-_]real[-_]ip|x[-_]forwarded[-_][^:\r]*|user-agent(?=:[ \t]*(?:%b))%b):([^\r]*)"
+)
+
+_NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding", b"cookie", b"authorization"))
+
+
+class RequestHead:
+    """What was found in one request's head.
+
+    `length` is the body's: bytes, or CHUNKED. `line` and `fields` are the bytes to send upstream: the request line in
+    origin form with its CRLF, and the header lines, each behind a CRLF, without hop-by-hop fields, without our cookie
+    and without what `X-Forwarded-*` the caller is to judge (`forwarded`, names in lower case). `upgrade` is the value
+    of a valid Upgrade, or empty.
+    """
+
+    __slots__ = (
+        "close", "continues", "fields", "forwarded", "host", "length", "line", "method", "minor", "probe", "raw",
+        "target", "tokens", "upgrade",
+    )  # fmt: skip
+
+    def __init__(self, raw: bytes, method: bytes, target: bytes, minor: int) -> None:
+        self.raw = raw
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.line = b""
+        self.fields = b""
+        self.host = b""
+        self.length = 0
+        self.close = False
+        self.continues = False
+        self.upgrade = b""
+        self.probe = False
+        self.tokens: list[bytes] = []
+        self.forwarded: list[tuple[bytes, bytes]] | None = None
+
+    @property
+    def replayable(self) -> bool:
+        """Say whether the request can be sent a second time: idempotent and without a body."""
+        return self.length == 0 and self.method in IDEMPOTENT and not self.upgrade
+
+    @property
+    def navigation(self) -> bool:
+        """Say whether a browser asks for a new document, so that a person will look at the answer.
+
+        Fetch Metadata tells (Sec-Fetch-Mode: navigate); browsers without it name text/html in Accept.
+        """
+        if self.method != b"GET" or self.upgrade:
+            return False
+        mode = self.value(b"sec-fetch-mode")
+        if mode is not None:
+            return mode.lower() == b"navigate"
+        return b"text/html" in (self.value(b"accept") or b"").lower()
+
+    def value(self, name: bytes) -> bytes | None:
+        """Give a field's value (the first line's, without white space around it), by its lower-case name."""
+        at = self.raw.lower().find(b"\r\n" + name + b":")
+        if at < 0:
+            return None
+        start = at + len(name) + 3
+        return self.raw[start : self.raw.index(b"\r\n", start)].strip(b" \t")
+
+
+class RequestReader:
+    """Reads request heads by one set of rules; holds no state between heads.
+
+    cookie: name of the cookie to take out. probers: beginnings of the User-Agent of health probes.
+    max_headers: most header lines in a head.
+    """
+
+    __slots__ = ("_cookie", "_cookie_mark", "_max_headers", "_seen")
+
+    def __init__(self, cookie: str, probers: Iterable[str] = (), max_headers: int = 128) -> None:
+        self._cookie = cookie.encode()
+        self._cookie_mark = self._cookie + b"="
+        self._max_headers = max_headers
+        agents = b"|".join(re.escape(p.lower().encode()) for p in probers)
+        # With no prober the alternative must match nothing at all: (?!) never does.
+        self._seen = re.compile(_SEEN % (agents, b"" if agents else b"(?!)"))
+
+    def parse_head(self, raw: bytes) -> RequestHead:
+        """Parse one whole head, start line to empty line inclusive; HeadError says what is wrong with it."""
+        line_end = raw.index(b"\r\n")
+        words = raw[:line_end].split(b" ")
+        if len(words) != 3 or not words[1]:
+            _refuse("bad-request-line", "Expected METHOD TARGET HTTP/1.1 in the request's first line.")
+        method, target, version = words
+        if version == b"HTTP/1.1":
+            minor = 1
+        elif version == b"HTTP/1.0":
+            minor = 0
+        else:
+            _refuse_version(version)
+        try:
+            httptools.HttpRequestParser(None).feed_data(raw)
+        except httptools.HttpParserUpgrade:
+            pass  # a CONNECT or an Upgrade: llhttp stops where the head ends
+        except httptools.HttpParserInvalidMethodError:
+            _refuse("unknown-method", "The request's method is not one this proxy passes on.", 501)
+        except httptools.HttpParserError as error:
+            _refuse("bad-head", f"The request's head is not valid HTTP/1.1: {error}.")
+        if method == b"CONNECT" or method == b"PRI":
+            _refuse("unknown-method", "This proxy opens no tunnels by CONNECT and speaks HTTP/1.1 only.", 501)
+        if raw.count(b"\r\n") - 2 > self._max_headers:
+            _refuse("too-many-headers", f"Expected at most {self._max_headers} header lines.", 431)
+
+        head = RequestHead(raw, method, target, minor)
+        keep_from = line_end
+        kept: list[bytes] = []
+        hosts = framings = 0
+        connection = upgrade = b""
+        for match in self._seen.finditer(raw.lower()):
+            name = match[1]
+            start, end = match.span()
+            if name == b"host":
+                hosts += 1
+                head.host = raw[match.start(2) : end].strip(b" \t")
+                continue
+            if name == b"user-agent":
+                head.probe = True
+                continue
+            if name == b"cookie":
+                value = raw[match.start(2) : end]
+                if self._cookie_mark not in value:
+                    continue
+                left, taken = split_cookie(value, self._cookie)
+                if not taken:
+                    continue
+                head.tokens += taken
+                kept.append(raw[keep_from:start])
+                if left:
+                    kept.append(b"\r\nCookie: " + left)
+                keep_from = end
+                continue
+            value = match[2].strip(b" \t")
+            if name == b"expect":
+                head.continues = value == b"100-continue"
+                continue
+            kept.append(raw[keep_from:start])
+            keep_from = end
+            if name == b"content-length":
+                framings += 1
+                head.length = _parse_length(value)
+                kept.append(b"\r\nContent-Length: %d" % head.length)  # as we read it, whatever zeros led it
+                continue
+            if name == b"connection":
+                connection = connection + b"," + value if connection else value
+            elif name == b"upgrade":
+                upgrade = upgrade + b"," + value if upgrade else raw[match.start(2) : end].strip(b" \t")
+            elif name == b"transfer-encoding":
+                framings += 1
+                if value != b"chunked" or minor == 0:
+                    _refuse_coding(value, minor)
+                head.length = CHUNKED
+                kept.append(b"\r\nTransfer-Encoding: chunked")
+            elif name[0] in b"xf":
+                if head.forwarded is None:
+                    head.forwarded = []
+                head.forwarded.append((name, raw[match.start(2) : end].strip(b" \t")))
+        kept.append(raw[keep_from:-4])
+        head.fields = b"".join(kept)
+
+        if framings > 1:  # llhttp refuses this too; it is the one mistake that must never pass
+            _refuse("bad-length", "Expected one Content-Length or one Transfer-Encoding, found several.")
+        if hosts != 1 and (hosts or minor):
+            _refuse("bad-host", f"Expected exactly one Host header, found {hosts}.")
+        if hosts and not _HOST.match(head.host):
+            _refuse("bad-host", "Expected HOST or HOST:PORT in the Host header.")
+        if target[0] != 47:  # "/"
+            target = _origin_form(head)
+        if b"#" in target:
+            _refuse("bad-target", "Expected no fragment (#...) in the request's target.")
+        head.target = target
+        head.line = b"%b %b HTTP/1.1" % (method, target)
+        if connection == b"" or connection == b"keep-alive":
+            head.close = minor == 0 and not connection
+        else:
+            self._read_connection(head, connection, upgrade)
+        return head
+
+    def _read_connection(self, head: RequestHead, connection: bytes, upgrade: bytes) -> None:
+        options = {option.strip(b" \t") for option in connection.split(b",")}
+        head.close = b"close" in options or (head.minor == 0 and b"keep-alive" not in options)
+        # An Upgrade with a body has no agreed meaning, one in HTTP/1.0 must be ignored (RFC 9110 section 7.8), and h2c
+        # would carry requests past this proxy's eyes: such a request goes on as an ordinary one.
+        if upgrade and b"upgrade" in options and head.minor and head.length == 0:
+            wanted = {protocol.strip(b" \t").lower() for protocol in upgrade.split(b",")}
+            if b"h2c" not in wanted and b"h2" not in wanted:
+                head.upgrade = upgrade
+        nominated = options - {b"", b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b"proxy-connection"}
+        if nominated:
+            if nominated & _NEVER_NOMINATED:
+                _refuse("bad-connection", "The Connection header names a field that is not hop-by-hop.")
+            # X-Forwarded-* are no longer among the fields, so that none can be struck out by being named here.
+            head.fields = drop_fields(head.fields, nominated)
+
+
+def looks_like_head(start: bytes) -> bool:
+    """Say whether bytes with no end of head yet can still become a request that we understand.
+
+    Bare line feeds, HTTP/0.9, TLS and binary noise are told apart at the first line instead of at the time-out.
+    """
+    line, newline, _ = start.partition(b"\n")
+    if not newline:
+        return bool(_REQUEST_LINE_START.match(line)) or not line
+    words = line.split(b" ")
+    return line.endswith(b"\r") and len(words) == 3 and words[2].startswith(b"HTTP/")
+
+
+def drop_fields(fields: bytes, names: Iterable[bytes]) -> bytes:
+    """Cut the lines of some fields (lower-case names) out of header lines that each stand behind a CRLF."""
+    unwanted = set(names)
+    lines = fields.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in unwanted)
+
+
+def _parse_length(value: bytes) -> int:
+    # 10**18 bytes are more than any body; beyond it readers overflow in different ways.
+    if len(value) > 18 or not value.isdigit():
+        _refuse("bad-length", "Expected one Content-Length of 1 to 18 digits.")
+    return int(value)
+
+
+def _origin_form(head: RequestHead) -> bytes:
+    """Turn an absolute-form target into origin form (RFC 9112 section 3.2.2)."""
+    target = head.target
+    if target == b"*":
+        if head.method != b"OPTIONS":
+            _refuse("bad-target", "The target * goes with OPTIONS only.")
+        return target
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        _refuse("bad-target", "Expected a target that begins with / or http://.")
+    cut = re.search(rb"[/?#]", rest)
+    authority, path = (rest[: cut.start()], rest[cut.start() :]) if cut else (rest, b"")
+    # The target's authority replaces Host, by the RFC; two that differ are an attack or a mistake.
+    if authority.lower() != head.host.lower():
+        _refuse("bad-host", "The host in the request's target differs from the Host header.")
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def _refuse_version(version: bytes) -> NoReturn:
+    if _HTTP_VERSION.match(version) and not version.startswith(b"HTTP/1"):
+        _refuse("bad-version", "This proxy speaks HTTP/1.1 and HTTP/1.0 only.", 505)
+    _refuse("bad-request-line", "Expected METHOD TARGET HTTP/1.1 in the request's first line.")
+
+
+def _refuse_coding(value: bytes, minor: int) -> NoReturn:
+    if minor == 0:
+        _refuse("bad-transfer-encoding", "HTTP/1.0 knows no Transfer-Encoding.")
+    if b"chunked" in value:
+        _refuse("bad-transfer-encoding", "Expected Transfer-Encoding: chunked and no other coding.")
+    _refuse("bad-transfer-encoding", "The only Transfer-Encoding this proxy understands is chunked.", 501)
+
+
+def _refuse(reason: str, text: str, status: int = 400) -> NoReturn:
+    raise HeadError(Fault(status, reason, text))

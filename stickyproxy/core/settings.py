@@ -1,0 +1,101 @@
+"""The settings of the running proxy, in groups; every field says its unit and why its default is what it is."""
+
+from dataclasses import dataclass, field
+
+from stickyproxy.core.affinity import HashKey
+from stickyproxy.core.cookies import CookieSettings
+from stickyproxy.core.probes import PROBERS
+from stickyproxy.core.values import PRIVATE_NETWORKS, Address, Network
+
+
+@dataclass(frozen=True, slots=True)
+class AffinitySettings:
+    """How a browser is bound to a backend."""
+
+    hash_key: HashKey | None = None
+    """The key of `--affinity hash`; None for `--affinity cookie`."""
+    cookie: CookieSettings = field(default_factory=CookieSettings)
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    """Keys of the tokens: the first signs, all verify."""
+    hold_s: float = 3.0
+    """How long a request to a paused backend that refuses is held: NiceGUI's reconnect_timeout, after which the page's
+    state is gone anyway."""
+    slow_start_s: float = 30.0
+    """How long a backend that came later takes to its full share of new sessions: imports and caches warm up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSettings:
+    """Limits of time, in seconds."""
+
+    connect_s: float = 5.0
+    """A backend in the same cluster answers a connection attempt in milliseconds; a lost SYN is sent again after 1
+    and 3 seconds."""
+    response_s: float = 300.0
+    """From the request's end to the response's head; long, since a slow report is still somebody's work."""
+    head_s: float = 10.0
+    """From a request head's first byte to its last."""
+    body_s: float = 60.0
+    """Without a byte of a request's body, or with a client that takes no byte of the response."""
+    idle_s: float = 75.0
+    """Of a kept-alive client connection without a request; longer than the 60 s of common load balancers, so that they
+    close first and never send into a closing connection."""
+    upstream_idle_s: float = 4.0
+    """Of a pooled backend connection; below uvicorn's 5 s, so that we close first."""
+    linger_s: float = 2.0
+    """How long bytes of a refused request are read and dropped, so that the client sees the answer and not a reset."""
+    sweep_s: float = 1.0
+    """Between two looks at all deadlines; a deadline is met this much late at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Limits of size and number."""
+
+    head_bytes: int = 65536
+    """Of a request's or a response's head, start line included."""
+    headers: int = 128
+    """Header lines of a request."""
+    idle_upstreams: int = 128
+    """Idle connections kept for each backend."""
+    interim_responses: int = 32
+    """1xx responses before the final one."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """What is answered as a probe on the main port."""
+
+    paths: frozenset[bytes] = frozenset()
+    probers: tuple[str, ...] = PROBERS
+    ready_needs_backend: bool = False
+    """Off: an outage of the app must not also take away the proxy that explains it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of the data plane's settings."""
+
+    affinity: AffinitySettings = field(default_factory=AffinitySettings)
+    times: TimeSettings = field(default_factory=TimeSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
+    trusted: tuple[Network, ...] = PRIVATE_NETWORKS
+    keepalive_s: float = 15.0
+    """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """What stands around the data plane: ports, discovery, the end."""
+
+    listen: Address
+    admin: Address | None
+    """None: no admin port at all."""
+    backends: tuple[Address, ...] = ()
+    dns: Address | None = None
+    dns_interval_s: float = 5.0
+    drain_timeout_s: float = 20.0
+    config_path: str = ""
+    log_level: str = "info"
+    data_plane: Settings = field(default_factory=Settings)

@@ -1,0 +1,36 @@
+"""What the proxy says of itself, for whoever reports it: admin port, metrics, dashboard."""
+
+from dataclasses import dataclass
+
+from stickyproxy.core.backends import Phase
+from stickyproxy.core.counters import Counters
+from stickyproxy.core.health import Readiness
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """One listed backend: `tunnels` open, and `idle` pooled connections."""
+
+    name: str
+    phase: Phase
+    tunnels: int
+    idle: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryStatus:
+    """Where backends come from (`source`), and what is wrong with it (`problem`, empty: nothing)."""
+
+    source: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of one proxy at one moment; `counters` are the living ones, to be read only."""
+
+    readiness: Readiness
+    discovery: DiscoveryStatus
+    backends: tuple[BackendStatus, ...]
+    counters: Counters
+    tunnels: int

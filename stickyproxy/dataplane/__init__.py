@@ -1,0 +1,1 @@
+"""Bytes: downstream connections, upstream pools, exchanges and tunnels, on asyncio.Protocol."""

@@ -1,0 +1,298 @@
+"""One client's connection: reads heads, gives each request to an exchange, answers what needs no backend.
+
+Laws: one exchange at a time, so that pipelined requests are answered in order; bytes that belong to the next request
+are held, never dropped, and reading stops while any are held; `deadline` means what the state says: idle, head, body,
+answer, client too slow, or lingering.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
+from stickyproxy.core.forwarded import plain_address
+from stickyproxy.core.request import RequestHead, looks_like_head
+from stickyproxy.dataplane.exchange import Exchange
+from stickyproxy.dataplane.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.proxy import Proxy
+    from stickyproxy.dataplane.upstream import Upstream
+
+
+class Downstream(asyncio.Protocol):
+    """A client's connection, until it ends or becomes a tunnel.
+
+    `deadline` is in loop time, 0 for none. `last`: the connection ends after the current response.
+    """
+
+    __slots__ = (
+        "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_scanned", "_trusted", "_unread",
+        "_writing_paused", "deadline", "https", "last", "peer", "proxy", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, proxy: "Proxy") -> None:
+        self.proxy = proxy
+        self.peer = b""
+        self.https = False
+        self.last = False
+        self.deadline = 0.0
+        self._held = b""
+        self._scanned = 0  # so many bytes of what is held contain no end of a head
+        self._exchange: Exchange | None = None
+        self._busy = False  # `_advance` is at work further up the stack
+        self._ended = False  # the client has closed its half
+        self._unread = False  # the client may still be sending what nobody will read
+        self._lingering = False  # the last answer is out; what still comes is dropped
+        self._reading_paused = False
+        self._writing_paused = False
+        self._trusted: bool | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Say whether the client may speak for others."""
+        if self._trusted is None:
+            self._trusted = self.peer in self.proxy.trusted
+        return self._trusted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: a first head is awaited like any other, for the idle time."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
+        peername = transport.get_extra_info("peername")
+        self.peer = plain_address(peername[0]) if peername else b"unknown"
+        self.deadline = self.proxy.time() + self.proxy.settings.times.idle_s
+        self.proxy.downstream_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        exchange = self._exchange
+        if exchange is None:
+            if self.last:
+                return  # lingering
+            self._advance(data)
+        elif exchange.request_done:
+            self.hold(data)
+        else:
+            exchange.send_body(data)
+
+    def hold(self, data: bytes) -> None:
+        """Keep bytes that belong to the next request, and read no more until its turn."""
+        self._held += data
+        self._scanned = 0
+        self.pause_reading()
+
+    def _advance(self, data: bytes) -> None:
+        """Serve the requests that are there in full, one after another, and hold what is not."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        limit = self.proxy.settings.limits.head_bytes
+        scanned, self._scanned = self._scanned, 0
+        self._busy = True
+        while data and self._exchange is None and not self.last and not self._writing_paused:
+            if data.startswith(b"\r\n"):  # an empty line before a request is to be ignored (RFC 9112 section 2.2)
+                data = data[2:]
+                continue
+            end = data.find(b"\r\n\r\n", max(0, scanned - 3)) + 4
+            if end > limit or (end < 4 and len(data) > limit):
+                self._refuse(Fault(431, "head-too-large", f"Expected headers of at most {limit} bytes in all."))
+            elif end >= 4:
+                data = self._serve(data[:end] if end < len(data) else data, data[end:])
+            else:
+                self._await_head(data, scanned)
+                break
+            scanned = 0
+        self._busy = False
+        if data and not self.last:
+            self._held = data
+        self._settle()
+
+    def _settle(self) -> None:
+        """Leave the connection in the state that fits what `_advance` came to."""
+        if self._exchange is not None:
+            if self._held:
+                self.pause_reading()
+        elif self.last:
+            self._end()
+        elif self._writing_paused:
+            self.pause_reading()
+        elif self._ended:  # what is held can never become a whole request
+            self.transport.close()
+        else:
+            if not self._held:
+                self.deadline = self.proxy.time() + self.proxy.settings.times.idle_s
+            self.resume_reading()
+
+    def _await_head(self, data: bytes, scanned: int) -> None:
+        if not looks_like_head(data):
+            self._refuse(Fault(400, "bad-request-line", "Expected an HTTP/1.1 request; this port speaks plain HTTP."))
+            return
+        if not scanned:
+            self.deadline = self.proxy.time() + self.proxy.settings.times.head_s
+        self._scanned = len(data)
+
+    def _serve(self, raw: bytes, rest: bytes) -> bytes:
+        """Serve one request; give back the bytes that belong to the next."""
+        try:
+            head = self.proxy.reader.parse_head(raw)
+        except HeadError as error:
+            self._refuse(error.fault)
+            return b""
+        if head.probe or self.proxy.is_health_path(head.target):
+            self._answer_probe(head)
+            return rest
+        self.last = head.close
+        self.deadline = 0.0
+        exchange = self._exchange = Exchange(self, head)
+        if not head.length:
+            exchange.start(b"")
+            return rest
+        exchange.start(rest)
+        rest, self._held = self._held, b""  # what the exchange found behind the body
+        return rest
+
+    def _answer_probe(self, head: RequestHead) -> None:
+        proxy = self.proxy
+        proxy.counters.probes += 1
+        self._unread = head.length != 0
+        self.last = head.close or self._unread or proxy.draining
+        health = proxy.health()
+        self.transport.write(
+            respond(
+                200 if health.ready else 503,
+                f"{health.text}\n".encode(),
+                content_type="text/plain",
+                close=self.last,
+                head_only=head.method == b"HEAD",
+            )
+        )
+
+    def _refuse(self, fault: Fault) -> None:
+        """Answer something that is no request we may pass on; nothing behind it can be understood."""
+        counters = self.proxy.counters
+        counters.faults[fault.reason] += 1
+        counters.responses[fault.status // 100] += 1
+        self._unread = self.last = True
+        self.transport.write(answer(fault, close=True))
+
+    # What the exchange asks for.
+
+    def finished(self, *, request_done: bool) -> None:
+        """Go on to the next request: the exchange has ended with a whole response."""
+        self._exchange = None
+        if not request_done:
+            self._unread = self.last = True
+        if not self._busy:
+            self._advance(b"")
+
+    def break_off(self, *, reset: bool) -> None:
+        """End in the middle of a response; `reset`, where a clean end would pass for the end of the body."""
+        self._exchange = None
+        self.last = True
+        if reset:
+            self.transport.abort()
+        else:
+            self._close()
+
+    def become_tunnel(self, upstream: "Upstream") -> None:
+        """Give both connections to a tunnel, with the bytes that came behind the request's head."""
+        held, self._held = self._held, b""
+        if held:
+            upstream.transport.write(held)
+        self.resume_reading()
+        self._exchange = None
+        self.proxy.downstream_lost(self)
+        tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy)
+        self.proxy.tunnel_made(tunnel)
+        if self._ended and tunnel.downstream is not None:
+            tunnel.downstream.eof_received()
+
+    def pause_reading(self) -> None:
+        """Stop reading from the client; idempotent."""
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading from the client; idempotent."""
+        if self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    # The ends.
+
+    def _end(self) -> None:
+        """End after the last answer; where the client may still be sending, let it read the answer first."""
+        if not self._unread or self._ended or self.transport.is_closing():
+            self._close()
+        elif not self._lingering:
+            self._lingering = True
+            self.deadline = self.proxy.time() + self.proxy.settings.times.linger_s
+            self.resume_reading()
+            self.transport.write_eof()
+
+    def _close(self) -> None:
+        """Close when all is written, or when the client takes too long to take it."""
+        self.deadline = self.proxy.time() + self.proxy.settings.times.body_s
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close a connection that stands between two requests; after a running exchange, close too."""
+        if self._exchange is None and not self._held and not self.last:
+            self.last = True
+            self._close()
+
+    def deadline_passed(self) -> None:
+        """Act on a deadline: what was awaited has not come."""
+        self.deadline = 0.0
+        if self.transport.is_closing():
+            self.transport.abort()
+        elif self._exchange is not None:
+            self._exchange.timed_out()
+        elif self._scanned and not self.last:
+            self._held = b""
+            self._refuse(HEAD_TIMEOUT)
+            self._settle()
+        elif self._writing_paused:
+            self.transport.abort()
+        else:
+            self._close()
+
+    def eof_received(self) -> bool:
+        """Go on with what was asked if the client closes its half; give False to close the connection."""
+        self._ended = True
+        if self._exchange is not None:
+            return self._exchange.request_done
+        return bool(self._held) and self._writing_paused
+
+    def pause_writing(self) -> None:
+        """Stop reading the response: the client takes no more for now."""
+        self._writing_paused = True
+        exchange = self._exchange
+        if exchange is not None and exchange.upstream is not None:
+            exchange.upstream.pause_reading()
+        if exchange is None or exchange.request_done:
+            self.deadline = self.proxy.time() + self.proxy.settings.times.body_s
+
+    def resume_writing(self) -> None:
+        """Go on reading the response, or with the requests that were held."""
+        self._writing_paused = False
+        exchange = self._exchange
+        if exchange is None:
+            if not self.last:
+                self._advance(b"")
+            return
+        if exchange.request_done:
+            self.deadline = 0.0
+        if exchange.upstream is not None:
+            exchange.upstream.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release everything."""
+        exchange, self._exchange = self._exchange, None
+        self._held = b""
+        self.proxy.downstream_lost(self)
+        if exchange is not None:
+            exchange.abandon()

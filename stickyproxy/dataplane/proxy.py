@@ -1,0 +1,255 @@
+"""What all connections of one data plane share: snapshot, pools, rules, counters, and the one sweep over deadlines.
+
+Laws: a new snapshot replaces the old one by one assignment; no backend is dialled but for a client's request; one
+coarse sweep serves all deadlines.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from random import Random
+from urllib.parse import parse_qsl
+
+from stickyproxy.core.affinity import KeySource
+from stickyproxy.core.backends import Backend, Secrets, Snapshot
+from stickyproxy.core.balance import Balancer
+from stickyproxy.core.cookies import CookieWriter, split_cookie
+from stickyproxy.core.counters import Counters
+from stickyproxy.core.forwarded import TrustedProxies, client_address
+from stickyproxy.core.health import Readiness, readiness
+from stickyproxy.core.request import RequestHead, RequestReader
+from stickyproxy.core.settings import Settings
+from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Status
+from stickyproxy.dataplane.downstream import Downstream
+from stickyproxy.dataplane.pool import Pool
+from stickyproxy.dataplane.tunnel import Tunnel
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: after a restart every browser comes at once."""
+
+
+class Proxy:
+    """One data plane: accepts clients on its listeners and forwards to the backends of its snapshot.
+
+    Must be made inside a running event loop. `synced` turns true with the first snapshot.
+    """
+
+    def __init__(self, settings: Settings, random: Random) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.time = self.loop.time
+        self.log = logging.getLogger("stickyproxy")
+        self.counters = Counters()
+        self.trusted = TrustedProxies(settings.trusted)
+        self.cookie = CookieWriter(settings.affinity.cookie)
+        self.reader = RequestReader(settings.affinity.cookie.name, settings.health.probers, settings.limits.headers)
+        self.balancer = Balancer(settings.affinity.slow_start_s, random)
+        self.hashing = settings.affinity.hash_key is not None
+        self.draining = False
+        self.synced = False
+        self.tunnels: set[Tunnel] = set()
+        self._secrets = Secrets(settings.affinity.secrets)
+        self.snapshot = Snapshot((), self._secrets)
+        self._snapshot_change = asyncio.Event()
+        self._pools: dict[str, Pool] = {}
+        self._downstreams: set[Downstream] = set()
+        self._closing_tunnels: dict[Tunnel, float] = {}
+        self._server: asyncio.Server | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+
+    # Backends.
+
+    def apply(self, backends: Iterable[Backend]) -> None:
+        """Put a new set of backends in force; tunnels and running exchanges stay where they are."""
+        snapshot = Snapshot(backends, self._secrets)
+        self.balancer.apply(snapshot.backends, self.time())
+        for identity, pool in list(self._pools.items()):
+            backend = snapshot.by_identity.get(identity)
+            if backend is not None and backend.address == pool.backend.address:
+                pool.backend = backend
+            else:
+                pool.close()
+                del self._pools[identity]
+        self.snapshot = snapshot
+        self.synced = True
+        self._snapshot_change.set()
+        self._snapshot_change = asyncio.Event()
+
+    async def snapshot_change(self, timeout_s: float) -> None:
+        """Wait for the next snapshot, for so long at the most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._snapshot_change.wait()
+
+    def pool_of(self, backend: Backend) -> Pool:
+        """Give the pool of a backend of the current snapshot."""
+        pool = self._pools.get(backend.identity)
+        if pool is None:
+            load = self.balancer.loads[backend.identity]
+            pool = self._pools[backend.identity] = Pool(backend, load, self.settings.limits.idle_upstreams)
+        return pool
+
+    def backend_refused(self, pool: Pool, problem: OSError) -> None:
+        """Say once that a backend cannot be reached."""
+        if not pool.warned:
+            pool.warned = True
+            reason = problem.strerror or str(problem) or "no answer in time"
+            self.log.warning("backend %s cannot be reached (%s); its sessions are moved", pool.backend, reason)
+
+    def backend_accepted(self, pool: Pool) -> None:
+        """Say once that a backend can be reached again."""
+        if pool.warned:
+            pool.warned = False
+            self.log.info("backend %s accepts connections again", pool.backend)
+
+    # Rules.
+
+    def hash_key(self, head: RequestHead, peer: bytes, *, trusted: bool) -> bytes | None:
+        """Read the key of `--affinity hash`; None where the request has none."""
+        wanted = self.settings.affinity.hash_key
+        if wanted is None:
+            return None
+        if wanted.source is KeySource.HEADER:
+            return head.value(wanted.name) or None
+        if wanted.source is KeySource.COOKIE:
+            return next(iter(split_cookie(head.value(b"cookie") or b"", wanted.name)[1]), None) or None
+        if wanted.source is KeySource.QUERY:
+            query = head.target.partition(b"?")[2]
+            return next((value for name, value in parse_qsl(query) if name == wanted.name), None) or None
+        return client_address(head.forwarded or (), peer, self.trusted) if trusted else peer
+
+    def is_health_path(self, target: bytes) -> bool:
+        """Say whether a target is one of `--health-path`, whatever its query."""
+        paths = self.settings.health.paths
+        return bool(paths) and target.partition(b"?")[0] in paths
+
+    def health(self) -> Readiness:
+        """Judge whether this proxy should get traffic."""
+        return readiness(
+            self.snapshot,
+            synced=self.synced,
+            draining=self.draining,
+            needs_backend=self.settings.health.ready_needs_backend,
+        )
+
+    def status(self, discovery: DiscoveryStatus) -> Status:
+        """Report the state of this moment."""
+        backends = []
+        for backend in self.snapshot.backends:
+            pool = self._pools.get(backend.identity)
+            load = self.balancer.loads[backend.identity]
+            backends.append(BackendStatus(str(backend), backend.phase, load.tunnels, pool.idle if pool else 0))
+        return Status(self.health(), discovery, tuple(backends), self.counters, len(self.tunnels))
+
+    # Connections.
+
+    async def listen(self, listener: socket.socket) -> None:
+        """Accept clients on a bound socket; what is set on it, accepted connections inherit."""
+        tune_socket(listener, self.settings.keepalive_s)
+        self._server = await self.loop.create_server(lambda: Downstream(self), sock=listener, backlog=BACKLOG)
+        self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+
+    def tune(self, transport: asyncio.Transport) -> None:
+        """Set TCP options on a connection to a backend."""
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            tune_socket(connection, self.settings.keepalive_s)
+
+    def downstream_made(self, downstream: Downstream) -> None:
+        """Take a new client connection into the books."""
+        self.counters.connections += 1
+        self.counters.open_connections += 1
+        self._downstreams.add(downstream)
+        self._emptied.clear()
+
+    def downstream_lost(self, downstream: Downstream) -> None:
+        """Strike a client connection that has ended or become a tunnel; idempotent."""
+        if downstream in self._downstreams:
+            self._downstreams.remove(downstream)
+            self.counters.open_connections -= 1
+            self._check_empty()
+
+    def tunnel_made(self, tunnel: Tunnel) -> None:
+        """Take a tunnel into the books."""
+        self.counters.tunnels += 1
+        self.tunnels.add(tunnel)
+        self._emptied.clear()
+
+    def tunnel_closing(self, tunnel: Tunnel) -> None:
+        """Give the second leg of a tunnel a deadline for what is still to be written."""
+        self._closing_tunnels[tunnel] = self.time() + self.settings.times.body_s
+
+    def tunnel_ended(self, tunnel: Tunnel) -> None:
+        """Strike a tunnel."""
+        self._closing_tunnels.pop(tunnel, None)
+        self.tunnels.discard(tunnel)
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if not self._downstreams and not self.tunnels:
+            self._emptied.set()
+
+    def _sweep(self) -> None:
+        """Act on all deadlines that have passed."""
+        now = self.time()
+        for downstream in [d for d in self._downstreams if 0.0 < d.deadline < now]:
+            downstream.deadline_passed()
+        for tunnel in [t for t, deadline in self._closing_tunnels.items() if deadline < now]:
+            tunnel.abort()
+        idle_before = now - self.settings.times.upstream_idle_s
+        for pool in self._pools.values():
+            pool.close_idle(idle_before)
+        self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+
+    # The end.
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, let exchanges finish, close tunnels evenly spread over the time, drop the rest at its end."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for downstream in list(self._downstreams):
+            downstream.close_if_idle()
+        tunnels = list(self.tunnels)
+        timers = [
+            self.loop.call_later(timeout_s * index / len(tunnels), tunnel.close) for index, tunnel in enumerate(tunnels)
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._emptied.wait()
+        for timer in timers:
+            timer.cancel()
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop every connection and wait until all are gone."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for downstream in list(self._downstreams):
+            downstream.transport.abort()
+        for tunnel in list(self.tunnels):
+            tunnel.abort()
+        for pool in self._pools.values():
+            pool.close()
+        await self._emptied.wait()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+
+def tune_socket(connection: socket.socket, keepalive_s: float) -> None:
+    """Set TCP_NODELAY, and TCP keep-alive that gives a dead peer up after three unanswered probes."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not keepalive_s:
+        return
+    seconds = max(1, round(keepalive_s))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

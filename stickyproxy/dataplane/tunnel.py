@@ -1,0 +1,111 @@
+"""The relay after `101 Switching Protocols`: moves bytes between two transports, and nothing else.
+
+Laws: bytes go through untouched and in order; half-close and backpressure are passed on; the loss of one leg ends the
+other; the load of the backend is released exactly once.
+"""
+
+import asyncio
+from typing import Protocol
+
+from stickyproxy.core.balance import Load
+
+
+class Leg(asyncio.Protocol):
+    """One of a tunnel's two connections; `other` is where its bytes go."""
+
+    __slots__ = ("ended", "other", "transport", "tunnel")
+
+    other: "Leg"
+
+    def __init__(self, transport: asyncio.Transport, tunnel: "Tunnel") -> None:
+        self.transport = transport
+        self.tunnel = tunnel
+        self.ended = False  # its sender has closed its half
+
+    def data_received(self, data: bytes) -> None:
+        """Pass bytes on."""
+        self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        """Pass a half-close on; keep this side open for writing until the other side ends too."""
+        self.ended = True
+        other = self.other
+        if other.ended or other.transport.is_closing():
+            other.transport.close()
+            return False
+        other.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        """Stop reading from the other side: this one takes no more for now."""
+        if not self.other.transport.is_closing():
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on reading from the other side."""
+        if not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the other side, after what is still to be written there."""
+        self.tunnel.leg_lost(self)
+
+
+class TunnelOwner(Protocol):
+    """Who keeps the list of tunnels."""
+
+    def tunnel_closing(self, tunnel: "Tunnel") -> None:
+        """Hear that the first leg is lost and the second is being flushed."""
+
+    def tunnel_ended(self, tunnel: "Tunnel") -> None:
+        """Hear that both legs are lost."""
+
+
+class Tunnel:
+    """Both legs of one tunnel. Made when the two heads of the upgrade have been written; it takes over at once."""
+
+    __slots__ = ("_load", "_owner", "downstream", "upstream")
+
+    def __init__(
+        self,
+        downstream: asyncio.Transport,
+        upstream: asyncio.Transport,
+        load: Load,
+        owner: TunnelOwner,
+    ) -> None:
+        self.downstream: Leg | None = Leg(downstream, self)
+        self.upstream: Leg | None = Leg(upstream, self)
+        self.downstream.other, self.upstream.other = self.upstream, self.downstream
+        self._load = load
+        self._owner = owner
+        load.tunnels += 1
+        downstream.set_protocol(self.downstream)
+        upstream.set_protocol(self.upstream)
+
+    def leg_lost(self, leg: Leg) -> None:
+        """Release what the first lost leg frees, and all with the second."""
+        if leg is self.downstream:
+            self.downstream = None
+        else:
+            self.upstream = None
+        other = leg.other
+        if self.downstream is None and self.upstream is None:
+            del leg.other, other.other  # the legs are a cycle: without it they are freed at once
+            self._owner.tunnel_ended(self)
+            return
+        self._load.tunnels -= 1
+        if not other.transport.is_closing():
+            other.transport.close()
+        self._owner.tunnel_closing(self)
+
+    def close(self) -> None:
+        """Close both legs after what is still to be written; idempotent."""
+        for leg in (self.upstream, self.downstream):
+            if leg is not None and not leg.transport.is_closing():
+                leg.transport.close()
+
+    def abort(self) -> None:
+        """Drop both legs at once; idempotent."""
+        for leg in (self.upstream, self.downstream):
+            if leg is not None:
+                leg.transport.abort()

@@ -1,0 +1,68 @@
+"""One connection to a backend: a thin protocol that hands what comes to the exchange that owns it.
+
+Laws: at most one exchange owns it at a time; a byte or an end that comes while nobody owns it closes it.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.exchange import Exchange
+    from stickyproxy.dataplane.pool import Pool
+
+
+class Upstream(asyncio.Protocol):
+    """A connection to the backend of one pool."""
+
+    __slots__ = ("exchange", "idle_since", "pool", "reading_paused", "reused", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+        self.exchange: Exchange | None = None
+        self.idle_since = 0.0
+        self.reused = False  # it has carried an exchange before, so the backend may have closed it meanwhile
+        self.reading_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on a piece of the response."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.response_received(data)
+        else:  # an answer to no question
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Stop reading the request's body: the backend takes no more for now."""
+        if self.exchange is not None:
+            self.exchange.downstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on reading the request's body."""
+        if self.exchange is not None:
+            self.exchange.downstream.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Stop reading the response: the client takes no more for now."""
+        if not self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading the response."""
+        if self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the exchange, or leave the pool."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.upstream_lost(exc)
+        else:
+            self.pool.discard(self)

@@ -1,0 +1,83 @@
+"""Backends by `--dns HOST:PORT`: every A and AAAA record of a name, asked again and again.
+
+Laws: a failing resolver keeps the last answer; an empty answer is a failure, since a Service that scales to nothing and
+a resolver that has lost its mind look the same, and dialling a dead address costs less than forgetting a living one.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from stickyproxy.core.backends import Backend
+from stickyproxy.core.status import DiscoveryStatus
+from stickyproxy.core.values import Address
+from stickyproxy.discovery import Apply
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""Gives the addresses of a host name (the port is for the resolver's hints only); raises OSError."""
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Resolve by the system's resolver, IPv4 and IPv6."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+class DnsDiscovery:
+    """Resolves a name every `interval_s` seconds and applies what has changed."""
+
+    def __init__(self, name: Address, interval_s: float, apply: Apply, resolve: Resolve = resolve) -> None:
+        self._name = name
+        self._interval_s = interval_s
+        self._apply = apply
+        self._resolve = resolve
+        self._wake = asyncio.Event()
+        self._last: frozenset[str] = frozenset()
+        self._problem = "not resolved yet"
+        self._log = logging.getLogger("stickyproxy.discovery")
+
+    @property
+    def status(self) -> DiscoveryStatus:
+        """Say what is being resolved and what the last failure was."""
+        return DiscoveryStatus(f"DNS {self._name}", self._problem)
+
+    def refresh(self) -> None:
+        """Resolve now instead of at the interval's end."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Resolve until cancelled."""
+        while True:
+            await self.resolve_once()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue  # the interval is over: what we wait for
+
+    async def resolve_once(self) -> None:
+        """Resolve and apply; a failure is kept for `status` and logged when it begins."""
+        name = self._name
+        try:
+            addresses = frozenset(await self._resolve(name.host, name.port))
+            problem = "" if addresses else "the name has no address"
+        except OSError as error:
+            addresses, problem = frozenset(), str(error.strerror or error)
+        if problem:
+            if problem != self._problem or not self._last:
+                kept = (
+                    f"keeping the last {len(self._last)} addresses" if self._last else "no backends until it resolves"
+                )
+                self._log.warning("cannot resolve %s: %s; %s", name.host, problem, kept)
+            self._problem = problem
+            return
+        if self._problem and self._last:
+            self._log.info("%s resolves again", name.host)
+        self._problem = ""
+        if addresses != self._last:
+            self._last = addresses
+            self._log.info("%s has %d addresses: %s", name.host, len(addresses), ", ".join(sorted(addresses)))
+            self._apply([Backend.at(Address(host, name.port)) for host in sorted(addresses)])

@@ -1,0 +1,1 @@
+"""Commands beside `run`, for people: each module here exports one click command."""
