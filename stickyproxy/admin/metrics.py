@@ -49,8 +49,9 @@ class StatusCollector(Collector):
                 responses.add_metric([f"{index}xx"], count)
         yield responses
         pins = CounterMetricFamily("stickyproxy_pins", "Exchanges by what became of the pin.", labels=["pin"])
-        for pin, count in counters.pins.items():
-            pins.add_metric([pin.value], count)
+        moved = sum(counters.moved.values())
+        for pin, count in (("new", counters.new), ("kept", counters.kept), ("moved", moved)):
+            pins.add_metric([pin], count)
         yield pins
         moves = CounterMetricFamily("stickyproxy_moves", "Moved pins by cause.", labels=["cause"])
         for cause, count in counters.moved.items():

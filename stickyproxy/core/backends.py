@@ -73,6 +73,11 @@ class Pick:
     cause: Cause = Cause.NONE
     sticky: bool = True
 
+    @property
+    def to_hand_out(self) -> bool:
+        """Say whether the client must be given a cookie."""
+        return self.sticky and self.pin is not Pin.KEPT
+
 
 class Secrets:
     """The keys of tokens: the first signs, all verify.
@@ -97,10 +102,10 @@ class Snapshot:
     """The immutable set of backends, with all that can be computed once for it.
 
     `backends` is in order of identity and without duplicate addresses; `kept` maps every valid token to the pick of
-    its backend.
+    its backend, `settled` those of ready backends only: where a token is found there, nothing is left to decide.
     """
 
-    __slots__ = ("_tokens", "backends", "by_identity", "draining", "kept", "paused", "ready")
+    __slots__ = ("_tokens", "backends", "by_identity", "draining", "kept", "paused", "ready", "settled")
 
     def __init__(self, backends: Iterable[Backend], secrets: Secrets) -> None:
         by_address: dict[Address, Backend] = {}
@@ -112,6 +117,7 @@ class Snapshot:
         self.paused = tuple(b for b in self.backends if b.phase is Phase.PAUSED)
         self.draining = tuple(b for b in self.backends if b.phase is Phase.DRAINING)
         self.kept: dict[bytes, Pick] = {}
+        self.settled: dict[bytes, Pick] = {}
         self._tokens: dict[str, bytes] = {}
         for backend in self.backends:
             tokens = secrets.tokens(backend.identity)
@@ -119,6 +125,8 @@ class Snapshot:
             pick = Pick(backend, Pin.KEPT)
             for token in tokens:
                 self.kept[token] = pick
+                if backend.phase is Phase.READY:
+                    self.settled[token] = pick
 
     def token_of(self, backend: Backend) -> bytes:
         """Give the token to hand out for a backend of this snapshot; KeyError for any other."""

@@ -9,7 +9,7 @@ class Counters:
     """Totals since the start; nothing here is ever reset or counted down but what is named `open_*`."""
 
     __slots__ = (
-        "connections", "dials", "faults", "moved", "open_connections", "pins", "probes", "responses", "retries",
+        "connections", "dials", "faults", "kept", "moved", "new", "open_connections", "probes", "responses", "retries",
         "tunnels",
     )  # fmt: skip
 
@@ -21,12 +21,16 @@ class Counters:
         self.probes = 0  # health probes answered on the main port
         self.tunnels = 0  # tunnels opened
         self.responses = [0] * 6  # by class: index 2 counts 2xx
-        self.pins: Counter[Pin] = Counter(dict.fromkeys(Pin, 0))
+        self.new = 0  # exchanges by what became of the pin
+        self.kept = 0
         self.moved: Counter[str] = Counter()  # moved pins by cause
         self.faults: Counter[str] = Counter()  # own answers by reason
 
     def count_pick(self, pick: Pick) -> None:
         """Count the pin of an exchange whose backend took the request."""
-        self.pins[pick.pin] += 1
-        if pick.pin is Pin.MOVED:
+        if pick.pin is Pin.KEPT:
+            self.kept += 1
+        elif pick.pin is Pin.NEW:
+            self.new += 1
+        else:
             self.moved[pick.cause.value] += 1

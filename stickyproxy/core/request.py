@@ -1,7 +1,7 @@
 """Judge a request's head and find in it what a proxy must know.
 
 Laws: llhttp judges the grammar strictly, and what it lets pass but two readers could read in two ways is refused here;
-bytes behind the head are the caller's; nothing rebuilds a list of headers: what must go is cut out of the judged bytes.
+nothing rebuilds a list of headers: what must go is cut out of the judged bytes; the same bytes are judged once.
 
 Sources: RFC 9112 (messages), RFC 9110 (semantics), RFC 9110 section 7.6.1 (hop-by-hop fields).
 """
@@ -31,30 +31,33 @@ _SEEN = (
     rb"|http2-settings|forwarded|x[-_]real[-_]ip|x[-_]forwarded[-_][^:\r]*|user-agent(?=:[ \t]*(?:%b))%b):([^\r]*)"
 )
 
-_NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding", b"cookie", b"authorization"))
+_ORIGIN_FORM = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+
+_KNOWN_OPTIONS = frozenset(
+    (b"", b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b"proxy-connection", b"transfer-encoding")
+)
+
+_NEVER_NOMINATED = frozenset((b"host", b"content-length", b"cookie", b"authorization"))
 
 
-class RequestHead:
-    """What was found in one request's head.
+class RequestFields:
+    """What was found in one request's header lines.
 
-    `length` is the body's: bytes, or CHUNKED. `line` and `fields` are the bytes to send upstream: the request line in
-    origin form with its CRLF, and the header lines, each behind a CRLF, without hop-by-hop fields, without our cookie
-    and without what `X-Forwarded-*` the caller is to judge (`forwarded`, names in lower case). `upgrade` is the value
-    of a valid Upgrade, or empty.
+    `raw` is the block they stand in, from the CRLF behind the request line to the empty line inclusive. `length` is the
+    body's: bytes, or CHUNKED. `kept` are the lines to send upstream, each behind a CRLF: without hop-by-hop fields,
+    without our cookie and without `X-Forwarded-*` and the like, which stand in `said` (names in lower case; None where
+    the client says nothing). `upgrade` is the value of a valid Upgrade, or empty. `upstream` is for the caller: all
+    that follows the request line upstream.
     """
 
     __slots__ = (
-        "close", "continues", "fields", "forwarded", "host", "length", "line", "method", "minor", "probe", "raw",
-        "target", "tokens", "upgrade",
+        "close", "continues", "host", "kept", "length", "probe", "raw", "said", "tokens", "upgrade", "upstream",
     )  # fmt: skip
 
-    def __init__(self, raw: bytes, method: bytes, target: bytes, minor: int) -> None:
+    def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.line = b""
-        self.fields = b""
+        self.kept = b""
+        self.upstream = b""
         self.host = b""
         self.length = 0
         self.close = False
@@ -62,25 +65,7 @@ class RequestHead:
         self.upgrade = b""
         self.probe = False
         self.tokens: list[bytes] = []
-        self.forwarded: list[tuple[bytes, bytes]] | None = None
-
-    @property
-    def replayable(self) -> bool:
-        """Say whether the request can be sent a second time: idempotent and without a body."""
-        return self.length == 0 and self.method in IDEMPOTENT and not self.upgrade
-
-    @property
-    def navigation(self) -> bool:
-        """Say whether a browser asks for a new document, so that a person will look at the answer.
-
-        Fetch Metadata tells (Sec-Fetch-Mode: navigate); browsers without it name text/html in Accept.
-        """
-        if self.method != b"GET" or self.upgrade:
-            return False
-        mode = self.value(b"sec-fetch-mode")
-        if mode is not None:
-            return mode.lower() == b"navigate"
-        return b"text/html" in (self.value(b"accept") or b"").lower()
+        self.said: list[tuple[bytes, bytes]] | None = None
 
     def value(self, name: bytes) -> bytes | None:
         """Give a field's value (the first line's, without white space around it), by its lower-case name."""
@@ -89,6 +74,37 @@ class RequestHead:
             return None
         start = at + len(name) + 3
         return self.raw[start : self.raw.index(b"\r\n", start)].strip(b" \t")
+
+
+class RequestHead:
+    """One request's head: `line` is the request line to send upstream, in origin form and without its CRLF."""
+
+    __slots__ = ("fields", "line", "method", "minor", "target")
+
+    def __init__(self, line: bytes, method: bytes, target: bytes, minor: int, fields: RequestFields) -> None:
+        self.line = line
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
+
+    @property
+    def replayable(self) -> bool:
+        """Say whether the request can be sent a second time: idempotent and without a body."""
+        return self.method in IDEMPOTENT and self.fields.length == 0
+
+    @property
+    def navigation(self) -> bool:
+        """Say whether a browser asks for a new document, so that a person will look at the answer.
+
+        Fetch Metadata tells (Sec-Fetch-Mode: navigate); browsers without it name text/html in Accept.
+        """
+        if self.method != b"GET" or self.fields.upgrade:
+            return False
+        mode = self.fields.value(b"sec-fetch-mode")
+        if mode is not None:
+            return mode.lower() == b"navigate"
+        return b"text/html" in (self.fields.value(b"accept") or b"").lower()
 
 
 class RequestReader:
@@ -108,8 +124,20 @@ class RequestReader:
         # With no prober the alternative must match nothing at all: (?!) never does.
         self._seen = re.compile(_SEEN % (agents, b"" if agents else b"(?!)"))
 
+    def parse_next(self, raw: bytes, previous: RequestFields | None) -> RequestHead:
+        """Parse the head of a connection's next request; like `parse_head`, with the same errors.
+
+        Browsers repeat their header lines byte for byte, for all scripts of a page for instance. What was found in the
+        same bytes before (`previous`) is used again, and only the request line is read.
+        """
+        if previous is not None and raw.endswith(previous.raw):
+            line = _ORIGIN_FORM.match(raw)
+            if line and line.end() + len(previous.raw) == len(raw):
+                return RequestHead(line[0], line[1], line[2], 1, previous)
+        return self.parse_head(raw)
+
     def parse_head(self, raw: bytes) -> RequestHead:
-        """Parse one whole head, start line to empty line inclusive; HeadError says what is wrong with it."""
+        """Parse one whole head, request line to empty line inclusive; HeadError says what is wrong with it."""
         line_end = raw.index(b"\r\n")
         words = raw[:line_end].split(b" ")
         if len(words) != 3 or not words[1]:
@@ -131,11 +159,19 @@ class RequestReader:
             _refuse("bad-head", f"The request's head is not valid HTTP/1.1: {error}.")
         if method == b"CONNECT" or method == b"PRI":
             _refuse("unknown-method", "This proxy opens no tunnels by CONNECT and speaks HTTP/1.1 only.", 501)
+        fields = self._parse_fields(raw[line_end:], minor)
+        if not target.startswith(b"/"):
+            target = _origin_form(method, target, fields.host)
+        if b"#" in target:
+            _refuse("bad-target", "Expected no fragment (#...) in the request's target.")
+        return RequestHead(b"%b %b HTTP/1.1" % (method, target), method, target, minor, fields)
+
+    def _parse_fields(self, raw: bytes, minor: int) -> RequestFields:
+        """Find what matters in a block of header lines that llhttp has judged."""
         if raw.count(b"\r\n") - 2 > self._max_headers:
             _refuse("too-many-headers", f"Expected at most {self._max_headers} header lines.", 431)
-
-        head = RequestHead(raw, method, target, minor)
-        keep_from = line_end
+        fields = RequestFields(raw)
+        keep_from = 0
         kept: list[bytes] = []
         hosts = framings = 0
         connection = upgrade = b""
@@ -144,85 +180,77 @@ class RequestReader:
             start, end = match.span()
             if name == b"host":
                 hosts += 1
-                head.host = raw[match.start(2) : end].strip(b" \t")
+                fields.host = raw[match.start(2) : end].strip(b" \t")
                 continue
             if name == b"user-agent":
-                head.probe = True
+                fields.probe = True
+                continue
+            value = match[2].strip(b" \t")
+            if name == b"expect":
+                fields.continues = value == b"100-continue"
                 continue
             if name == b"cookie":
-                value = raw[match.start(2) : end]
-                if self._cookie_mark not in value:
+                written = raw[match.start(2) : end]
+                if self._cookie_mark not in written:
                     continue
-                left, taken = split_cookie(value, self._cookie)
-                if not taken:
-                    continue
-                head.tokens += taken
+                left, taken = split_cookie(written, self._cookie)
+                fields.tokens += taken
                 kept.append(raw[keep_from:start])
                 if left:
                     kept.append(b"\r\nCookie: " + left)
                 keep_from = end
                 continue
-            value = match[2].strip(b" \t")
-            if name == b"expect":
-                head.continues = value == b"100-continue"
-                continue
             kept.append(raw[keep_from:start])
             keep_from = end
-            if name == b"content-length":
-                framings += 1
-                head.length = _parse_length(value)
-                kept.append(b"\r\nContent-Length: %d" % head.length)  # as we read it, whatever zeros led it
-                continue
             if name == b"connection":
                 connection = connection + b"," + value if connection else value
-            elif name == b"upgrade":
-                upgrade = upgrade + b"," + value if upgrade else raw[match.start(2) : end].strip(b" \t")
+            elif name == b"content-length":
+                framings += 1
+                fields.length = _parse_length(value)
+                kept.append(b"\r\nContent-Length: %d" % fields.length)  # as we read it, whatever zeros led it
             elif name == b"transfer-encoding":
                 framings += 1
                 if value != b"chunked" or minor == 0:
                     _refuse_coding(value, minor)
-                head.length = CHUNKED
+                fields.length = CHUNKED
                 kept.append(b"\r\nTransfer-Encoding: chunked")
+            elif name == b"upgrade":
+                upgrade = upgrade + b"," + value if upgrade else raw[match.start(2) : end].strip(b" \t")
             elif name[0] in b"xf":
-                if head.forwarded is None:
-                    head.forwarded = []
-                head.forwarded.append((name, raw[match.start(2) : end].strip(b" \t")))
+                if fields.said is None:
+                    fields.said = []
+                fields.said.append((name, raw[match.start(2) : end].strip(b" \t")))
         kept.append(raw[keep_from:-4])
-        head.fields = b"".join(kept)
-
+        fields.kept = b"".join(kept)
         if framings > 1:  # llhttp refuses this too; it is the one mistake that must never pass
             _refuse("bad-length", "Expected one Content-Length or one Transfer-Encoding, found several.")
         if hosts != 1 and (hosts or minor):
             _refuse("bad-host", f"Expected exactly one Host header, found {hosts}.")
-        if hosts and not _HOST.match(head.host):
+        if hosts and not _HOST.match(fields.host):
             _refuse("bad-host", "Expected HOST or HOST:PORT in the Host header.")
-        if target[0] != 47:  # "/"
-            target = _origin_form(head)
-        if b"#" in target:
-            _refuse("bad-target", "Expected no fragment (#...) in the request's target.")
-        head.target = target
-        head.line = b"%b %b HTTP/1.1" % (method, target)
-        if connection == b"" or connection == b"keep-alive":
-            head.close = minor == 0 and not connection
-        else:
-            self._read_connection(head, connection, upgrade)
-        return head
+        if minor == 0:
+            # A proxy must not keep connections of HTTP/1.0 clients open (RFC 9112 section 9.3).
+            fields.close = True
+        if connection not in (b"", b"keep-alive"):
+            _read_connection(fields, connection, upgrade if minor else b"")
+        return fields
 
-    def _read_connection(self, head: RequestHead, connection: bytes, upgrade: bytes) -> None:
-        options = {option.strip(b" \t") for option in connection.split(b",")}
-        head.close = b"close" in options or (head.minor == 0 and b"keep-alive" not in options)
-        # An Upgrade with a body has no agreed meaning, one in HTTP/1.0 must be ignored (RFC 9110 section 7.8), and h2c
-        # would carry requests past this proxy's eyes: such a request goes on as an ordinary one.
-        if upgrade and b"upgrade" in options and head.minor and head.length == 0:
-            wanted = {protocol.strip(b" \t").lower() for protocol in upgrade.split(b",")}
-            if b"h2c" not in wanted and b"h2" not in wanted:
-                head.upgrade = upgrade
-        nominated = options - {b"", b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b"proxy-connection"}
-        if nominated:
-            if nominated & _NEVER_NOMINATED:
-                _refuse("bad-connection", "The Connection header names a field that is not hop-by-hop.")
-            # X-Forwarded-* are no longer among the fields, so that none can be struck out by being named here.
-            head.fields = drop_fields(head.fields, nominated)
+
+def _read_connection(fields: RequestFields, connection: bytes, upgrade: bytes) -> None:
+    options = {option.strip(b" \t") for option in connection.split(b",")}
+    fields.close = fields.close or b"close" in options
+    # An Upgrade with a body has no agreed meaning, one in HTTP/1.0 must be ignored (RFC 9110 section 7.8), and h2c
+    # would carry requests past this proxy's eyes: such a request goes on as an ordinary one.
+    if upgrade and b"upgrade" in options and fields.length == 0:
+        wanted = {protocol.strip(b" \t").lower() for protocol in upgrade.split(b",")}
+        if b"h2c" not in wanted and b"h2" not in wanted:
+            fields.upgrade = upgrade
+    nominated = options - _KNOWN_OPTIONS
+    if nominated:
+        if nominated & _NEVER_NOMINATED:
+            _refuse("bad-connection", "The Connection header names a field that is not hop-by-hop.")
+        # X-Forwarded-* are no longer among the lines, so that none can be struck out by being named here.
+        fields.kept = drop_fields(fields.kept, nominated)
 
 
 def looks_like_head(start: bytes) -> bool:
@@ -251,11 +279,10 @@ def _parse_length(value: bytes) -> int:
     return int(value)
 
 
-def _origin_form(head: RequestHead) -> bytes:
+def _origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
     """Turn an absolute-form target into origin form (RFC 9112 section 3.2.2)."""
-    target = head.target
     if target == b"*":
-        if head.method != b"OPTIONS":
+        if method != b"OPTIONS":
             _refuse("bad-target", "The target * goes with OPTIONS only.")
         return target
     scheme, separator, rest = target.partition(b"://")
@@ -264,7 +291,7 @@ def _origin_form(head: RequestHead) -> bytes:
     cut = re.search(rb"[/?#]", rest)
     authority, path = (rest[: cut.start()], rest[cut.start() :]) if cut else (rest, b"")
     # The target's authority replaces Host, by the RFC; two that differ are an attack or a mistake.
-    if authority.lower() != head.host.lower():
+    if authority.lower() != host.lower():
         _refuse("bad-host", "The host in the request's target differs from the Host header.")
     return path if path.startswith(b"/") else b"/" + path
 

@@ -16,7 +16,7 @@ from stickyproxy.core.request import CHUNKED, drop_fields
 UNTIL_CLOSE: Final = -2
 """The `length` of a body that ends with the connection."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\Z")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r\n")
 
 _SEEN = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|cache-control|keep-alive|proxy-connection|te|upgrade):([^\r]*)"
@@ -28,17 +28,17 @@ _NEVER_NOMINATED = frozenset((b"content-length", b"transfer-encoding", b"set-coo
 class ResponseHead:
     """What was found in one response's head.
 
-    `length` is the body's: bytes, CHUNKED or UNTIL_CLOSE. `fields` are the status line and the header lines to send
-    downstream, without hop-by-hop fields and without the last line's CRLF; framing lines are as we read them. `shared`
-    says that caches between here and the browser may store it.
+    `length` is the body's: bytes, CHUNKED or UNTIL_CLOSE. `kept` are the status line and the header lines to send
+    downstream, without hop-by-hop fields but with the framing, and without the last line's CRLF; None where that is
+    the head as it came. `shared` says that caches between here and the browser may store it.
     """
 
-    __slots__ = ("close", "fields", "length", "shared", "status", "upgrade")
+    __slots__ = ("close", "kept", "length", "shared", "status", "upgrade")
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, length: int) -> None:
         self.status = status
-        self.length = UNTIL_CLOSE
-        self.fields = b""
+        self.length = length
+        self.kept: bytes | None = None
         self.close = False
         self.shared = False
         self.upgrade = b""
@@ -49,8 +49,7 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
 
     Raises HeadError where it is malformed or ambiguous; the backend's connection must then be closed.
     """
-    line_end = raw.index(b"\r\n")
-    line = _STATUS_LINE.match(raw[:line_end])
+    line = _STATUS_LINE.match(raw)
     if not line:
         _refuse()
     try:
@@ -59,65 +58,75 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
         pass  # a 101: llhttp stops where the head ends
     except httptools.HttpParserError:
         _refuse()
-    head = ResponseHead(int(line[2]))
+    head = ResponseHead(int(line[2]), UNTIL_CLOSE)
     minor = line[1] != b"0"
-    # Whoever passes a message on states its own version (RFC 9110 section 2.5).
-    kept: list[bytes] = [] if minor else [b"HTTP/1.1"]
-    keep_from = 0 if minor else 8
+    low = raw.lower()
+    cut = not minor
     connection = b""
-    length = UNTIL_CLOSE
     framings = 0
-    for match in _SEEN.finditer(raw.lower()):
-        name = match[1]
+    for name, written in _SEEN.findall(low):
         if name == b"cache-control":
-            head.shared = head.shared or b"public" in match[2] or b"s-maxage" in match[2]
+            head.shared = head.shared or b"public" in written or b"s-maxage" in written
             continue
-        start, end = match.span()
-        value = match[2].strip(b" \t")
+        value = written.strip(b" \t")
         if name == b"content-length":
             framings += 1
             if len(value) > 18 or not value.isdigit():
                 _refuse()
-            length = int(value)
-            if value[0] != 48 or value == b"0":  # "0": a number with leading zeros is written anew
-                continue
-            kept.append(raw[keep_from:start] + b"\r\nContent-Length: %d" % length)
-            keep_from = end
-            continue
-        kept.append(raw[keep_from:start])
-        keep_from = end
-        if name == b"transfer-encoding":
+            head.length = int(value)
+            cut = cut or (value[0] == 48 and value != b"0")  # "0": leading zeros are not passed on
+        elif name == b"transfer-encoding":
             framings += 1
             if value != b"chunked" or not minor:
                 _refuse()
-            length = CHUNKED
-        elif name == b"connection":
-            connection = connection + b"," + value if connection else value
-        elif name == b"upgrade":
-            head.upgrade = raw[match.start(2) : end].strip(b" \t")
-    kept.append(raw[keep_from:-4])
-    head.fields = b"".join(kept) if len(kept) > 1 else kept[0]
+            head.length = CHUNKED
+        else:
+            cut = True
+            if name == b"connection":
+                connection = connection + b"," + value if connection else value
+            elif name == b"upgrade":
+                head.upgrade = value
     if framings > 1:
         _refuse()
+    if cut:
+        head.kept = _cut(raw, low, minor)
+    head.close = not minor
     if connection:
-        options = {option.strip(b" \t") for option in connection.split(b",")}
-        head.close = b"close" in options or not (minor or b"keep-alive" in options)
-        if nominated := options - {b"", b"close", b"keep-alive", b"upgrade"}:
-            if nominated & _NEVER_NOMINATED:
-                _refuse()
-            head.fields = drop_fields(head.fields, nominated)
-    else:
-        head.close = not minor
-    if head.status < 200 or head.status == 204:
-        # RFC 9112 section 6.1 and RFC 9110 section 8.6: these have neither a body nor a length of one.
-        if framings:
-            head.fields = drop_fields(head.fields, (b"content-length",))
+        _read_connection(head, connection, minor)
+    status = head.status
+    if status < 200 or status == 204:
+        if framings:  # RFC 9112 section 6.1, RFC 9110 section 8.6: these have neither a body nor a length of one
+            head.kept = drop_fields(head.kept or raw[:-4], (b"content-length", b"transfer-encoding"))
         head.length = 0
-    elif method == b"HEAD" or head.status == 304:
+    elif method == b"HEAD" or status == 304:
         head.length = 0  # its Content-Length, where there is one, speaks of the body that GET would bring
-    else:
-        head.length = length
     return head
+
+
+def _cut(raw: bytes, low: bytes, minor: bool) -> bytes:
+    """Cut out what must not go on, and write the version and an odd Content-Length anew."""
+    # Whoever passes a message on states its own version (RFC 9110 section 2.5).
+    kept: list[bytes] = [] if minor else [b"HTTP/1.1"]
+    keep_from = 0 if minor else 8
+    for match in _SEEN.finditer(low):
+        if match[1] in (b"cache-control", b"transfer-encoding"):
+            continue
+        start, end = match.span()
+        kept.append(raw[keep_from:start])
+        if match[1] == b"content-length":
+            kept.append(b"\r\nContent-Length: %d" % int(match[2]))
+        keep_from = end
+    kept.append(raw[keep_from:-4])
+    return b"".join(kept)
+
+
+def _read_connection(head: ResponseHead, connection: bytes, minor: bool) -> None:
+    options = {option.strip(b" \t") for option in connection.split(b",")}
+    head.close = b"close" in options or not (minor or b"keep-alive" in options)
+    if nominated := options - {b"", b"close", b"keep-alive", b"upgrade"}:
+        if nominated & _NEVER_NOMINATED:
+            _refuse()
+        head.kept = drop_fields(head.kept or b"", nominated)
 
 
 def _refuse() -> NoReturn:

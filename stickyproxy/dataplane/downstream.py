@@ -9,14 +9,18 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
-from stickyproxy.core.forwarded import plain_address
-from stickyproxy.core.request import RequestHead, looks_like_head
+from stickyproxy.core.forwarded import forwarded_lines, plain_address, relayed_lines
+from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
     from stickyproxy.dataplane.upstream import Upstream
+
+
+REMEMBERED_BYTES = 4096
+"""Largest head whose findings a connection remembers for its next request; larger ones are rare and cost memory."""
 
 
 class Downstream(asyncio.Protocol):
@@ -26,8 +30,8 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_scanned", "_trusted", "_unread",
-        "_writing_paused", "deadline", "https", "last", "peer", "proxy", "transport",
+        "_busy", "_ended", "_exchange", "_fields", "_held", "_lingering", "_reading_paused", "_scanned", "_trusted",
+        "_unread", "_writing_paused", "deadline", "https", "last", "peer", "proxy", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -41,6 +45,7 @@ class Downstream(asyncio.Protocol):
         self._held = b""
         self._scanned = 0  # so many bytes of what is held contain no end of a head
         self._exchange: Exchange | None = None
+        self._fields: RequestFields | None = None  # of the request before
         self._busy = False  # `_advance` is at work further up the stack
         self._ended = False  # the client has closed its half
         self._unread = False  # the client may still be sending what nobody will read
@@ -61,7 +66,7 @@ class Downstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
         peername = transport.get_extra_info("peername")
         self.peer = plain_address(peername[0]) if peername else b"unknown"
-        self.deadline = self.proxy.time() + self.proxy.settings.times.idle_s
+        self.deadline = self.proxy.time() + self.proxy.times.idle_s
         self.proxy.downstream_made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -94,7 +99,7 @@ class Downstream(asyncio.Protocol):
             if data.startswith(b"\r\n"):  # an empty line before a request is to be ignored (RFC 9112 section 2.2)
                 data = data[2:]
                 continue
-            end = data.find(b"\r\n\r\n", max(0, scanned - 3)) + 4
+            end = data.find(b"\r\n\r\n", scanned - 3 if scanned > 3 else 0) + 4
             if end > limit or (end < 4 and len(data) > limit):
                 self._refuse(Fault(431, "head-too-large", f"Expected headers of at most {limit} bytes in all."))
             elif end >= 4:
@@ -121,7 +126,7 @@ class Downstream(asyncio.Protocol):
             self.transport.close()
         else:
             if not self._held:
-                self.deadline = self.proxy.time() + self.proxy.settings.times.idle_s
+                self.deadline = self.proxy.time() + self.proxy.times.idle_s
             self.resume_reading()
 
     def _await_head(self, data: bytes, scanned: int) -> None:
@@ -129,34 +134,49 @@ class Downstream(asyncio.Protocol):
             self._refuse(Fault(400, "bad-request-line", "Expected an HTTP/1.1 request; this port speaks plain HTTP."))
             return
         if not scanned:
-            self.deadline = self.proxy.time() + self.proxy.settings.times.head_s
+            self.deadline = self.proxy.time() + self.proxy.times.head_s
         self._scanned = len(data)
 
     def _serve(self, raw: bytes, rest: bytes) -> bytes:
         """Serve one request; give back the bytes that belong to the next."""
+        proxy = self.proxy
         try:
-            head = self.proxy.reader.parse_head(raw)
+            head = proxy.reader.parse_next(raw, self._fields)
         except HeadError as error:
             self._refuse(error.fault)
             return b""
-        if head.probe or self.proxy.is_health_path(head.target):
+        fields = head.fields
+        if fields is not self._fields:
+            fields.upstream = self._complete(fields)
+            self._fields = fields if len(raw) <= REMEMBERED_BYTES else None
+        if fields.probe or (proxy.has_health_paths and proxy.is_health_path(head.target)):
             self._answer_probe(head)
             return rest
-        self.last = head.close
+        self.last = fields.close
         self.deadline = 0.0
         exchange = self._exchange = Exchange(self, head)
-        if not head.length:
+        if not fields.length:
             exchange.start(b"")
             return rest
         exchange.start(rest)
         rest, self._held = self._held, b""  # what the exchange found behind the body
         return rest
 
+    def _complete(self, fields: RequestFields) -> bytes:
+        """Build all that follows the request line upstream."""
+        if fields.said is not None and self.trusted:
+            forwarded = relayed_lines(fields.said, self.peer, fields.host, self.proxy.trusted, https=self.https)
+        else:
+            forwarded = forwarded_lines(self.peer, fields.host, https=self.https)
+        upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: " + fields.upgrade if fields.upgrade else b""
+        kept, fields.kept = fields.kept, b""  # its bytes go on living in what is built here
+        return b"%b%b%b\r\n\r\n" % (kept, forwarded, upgrade)
+
     def _answer_probe(self, head: RequestHead) -> None:
         proxy = self.proxy
         proxy.counters.probes += 1
-        self._unread = head.length != 0
-        self.last = head.close or self._unread or proxy.draining
+        self._unread = head.fields.length != 0
+        self.last = head.fields.close or self._unread or proxy.draining
         health = proxy.health()
         self.transport.write(
             respond(
@@ -178,13 +198,16 @@ class Downstream(asyncio.Protocol):
 
     # What the exchange asks for.
 
-    def finished(self, *, request_done: bool) -> None:
+    def finished(self, now: float, *, request_done: bool) -> None:
         """Go on to the next request: the exchange has ended with a whole response."""
         self._exchange = None
         if not request_done:
             self._unread = self.last = True
-        if not self._busy:
-            self._advance(b"")
+        if self._held or self.last or self._ended or self._reading_paused or self._writing_paused:
+            if not self._busy:
+                self._advance(b"")
+        else:
+            self.deadline = now + self.proxy.times.idle_s
 
     def break_off(self, *, reset: bool) -> None:
         """End in the middle of a response; `reset`, where a clean end would pass for the end of the body."""
@@ -228,13 +251,13 @@ class Downstream(asyncio.Protocol):
             self._close()
         elif not self._lingering:
             self._lingering = True
-            self.deadline = self.proxy.time() + self.proxy.settings.times.linger_s
+            self.deadline = self.proxy.time() + self.proxy.times.linger_s
             self.resume_reading()
             self.transport.write_eof()
 
     def _close(self) -> None:
         """Close when all is written, or when the client takes too long to take it."""
-        self.deadline = self.proxy.time() + self.proxy.settings.times.body_s
+        self.deadline = self.proxy.time() + self.proxy.times.body_s
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -274,7 +297,7 @@ class Downstream(asyncio.Protocol):
         if exchange is not None and exchange.upstream is not None:
             exchange.upstream.pause_reading()
         if exchange is None or exchange.request_done:
-            self.deadline = self.proxy.time() + self.proxy.settings.times.body_s
+            self.deadline = self.proxy.time() + self.proxy.times.body_s
 
     def resume_writing(self) -> None:
         """Go on reading the response, or with the requests that were held."""

@@ -10,12 +10,12 @@ import errno
 from typing import TYPE_CHECKING
 
 from stickyproxy.core import faults
-from stickyproxy.core.affinity import choose, keep
+from stickyproxy.core.affinity import choose
 from stickyproxy.core.backends import Cause, Phase, Pick, Pin
 from stickyproxy.core.faults import Fault, HeadError, answer
-from stickyproxy.core.forwarded import came_by_https, forwarded_lines, relayed_lines
+from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, UntilCloseReader, body_reader
-from stickyproxy.core.request import CHUNKED, RequestHead
+from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
 from stickyproxy.dataplane.upstream import Upstream
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _NOT_THE_BACKENDS_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 
+_KEPT = Pin.KEPT
+
 _HOLD_STEP_S = 0.25
 """Longest wait between two attempts on a held request; a new snapshot ends it sooner."""
 
@@ -33,62 +35,74 @@ _FRESH_S = 1.0
 
 
 class Exchange:
-    """One request and its response, between its start and its end."""
+    """One request and its response, between its start and its end.
 
-    __slots__ = (
-        "_body", "_dialling", "_excluded", "_interims", "_persistent", "_received", "_response", "_retried", "_unsent",
-        "downstream", "head", "pick", "proxy", "request_done", "upstream",
-    )  # fmt: skip
+    What stands here are the values at the start; an exchange that needs no more costs no more.
+    """
+
+    pick: Pick | None = None
+    upstream: Upstream | None = None
+    request_done = True
+    """The whole request has been taken from the client."""
+    _body: BodyReader | None = None
+    _unsent = b""
+    """Body bytes that came before there was a connection."""
+    _received = b""
+    """The start of a response's head."""
+    _response: BodyReader | None = None
+    """Reads the final response's body; None until its head is sent."""
+    _persistent = True
+    """The backend will take another request on this connection."""
+    _dialling: asyncio.Task[None] | None = None
+    _excluded: frozenset[str] = frozenset()
+    """Identities of backends that could not be reached."""
+    _interims = 0
+    _retried = False
 
     def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
         self.downstream = downstream
         self.proxy = downstream.proxy
         self.head = head
-        self.pick: Pick | None = None
-        self.upstream: Upstream | None = None
-        self.request_done = head.length == 0
-        self._body: BodyReader | None = None if self.request_done else body_reader(head.length)
-        self._unsent = b""  # body bytes that came before there was a connection
-        self._received = b""  # the start of a response's head
-        self._response: BodyReader | None = None  # reads the final response's body; None until its head is sent
-        self._persistent = False  # the backend will take another request on this connection
-        self._dialling: asyncio.Task[None] | None = None
-        self._excluded: set[str] | None = None
-        self._interims = 0
-        self._retried = False
 
     # The request's way: pick, connect, send.
 
     def start(self, body: bytes) -> None:
         """Begin; `body` is what came behind the head and belongs to the body."""
-        self._unsent = body
-        snapshot = self.proxy.snapshot
-        pick = keep(self.head.tokens, snapshot) if self.head.tokens else None
-        if pick is None or pick.backend.phase is not Phase.READY:
-            pick = self._choose()
+        fields = self.head.fields
+        if fields.length:
+            self.request_done = False
+            self._body = body_reader(fields.length)
+            self._unsent = body
+        pick = self.proxy.snapshot.settled.get(fields.tokens[0]) if fields.tokens else None
         if pick is None:
-            self._fail(faults.NO_BACKEND)
-        else:
-            self._connect(pick)
+            pick = self._choose()
+            if pick is None:
+                self._fail(faults.NO_BACKEND)
+                return
+        self._connect(pick)
 
     def _choose(self, cause: Cause = Cause.NONE) -> Pick | None:
         proxy = self.proxy
         downstream = self.downstream
         key = proxy.hash_key(self.head, downstream.peer, trusted=downstream.trusted) if proxy.hashing else None
         return choose(
-            self.head.tokens, key, proxy.snapshot, proxy.balancer, proxy.time(),
-            navigation=self.head.navigation, excluded=self._excluded or (), cause=cause,
+            self.head.fields.tokens, key, proxy.snapshot, proxy.balancer, proxy.time(),
+            navigation=self.head.navigation, excluded=self._excluded, cause=cause,
         )  # fmt: skip
 
     def _connect(self, pick: Pick) -> None:
         """Send by a pooled connection, or dial."""
         self.pick = pick
-        pool = self.proxy.pool_of(pick.backend)
+        proxy = self.proxy
+        pool = proxy.pools.get(pick.backend.identity) or proxy.pool_of(pick.backend)
         now = self.proxy.time()
-        age = self.proxy.settings.times.upstream_idle_s if self.head.replayable else _FRESH_S
-        upstream = None if self._retried else pool.take(now - age)
+        upstream = None
+        if not self._retried:
+            upstream = pool.take(now - _FRESH_S)
+            if upstream is None and self.head.replayable:
+                upstream = pool.take(now - self.proxy.times.upstream_idle_s)
         if upstream is not None:
-            self._send(upstream)
+            self._send(upstream, now)
         else:
             self._dialling = self.proxy.loop.create_task(self._dial(pool))
 
@@ -100,7 +114,7 @@ class Exchange:
             address = pool.backend.address
             proxy.counters.dials += 1
             try:
-                async with asyncio.timeout(proxy.settings.times.connect_s):
+                async with asyncio.timeout(proxy.times.connect_s):
                     _, upstream = await proxy.loop.create_connection(lambda: Upstream(pool), *address)
             except OSError as error:  # TimeoutError is one
                 problem = error
@@ -123,38 +137,28 @@ class Exchange:
         self._dialling = None
         proxy.backend_accepted(pool)
         proxy.tune(upstream.transport)
-        self._send(upstream)
+        self._send(upstream, proxy.time())
 
     def _move(self, cause: Cause) -> None:
         """Leave a backend that cannot be reached for another; its pages are lost with it, a dead end would be worse."""
         assert self.pick is not None
-        self._excluded = (self._excluded or set()) | {self.pick.backend.identity}
+        self._excluded |= {self.pick.backend.identity}
         pick = self._choose(cause)
         if pick is not None:
             self._connect(pick)
         else:
             self._fail(faults.CONNECT_TIMEOUT if cause is Cause.TIMEOUT else faults.CONNECT_REFUSED)
 
-    def _send(self, upstream: Upstream) -> None:
+    def _send(self, upstream: Upstream, now: float) -> None:
         self.upstream = upstream
         upstream.exchange = self
-        head = self.head
-        downstream = self.downstream
-        if head.forwarded is not None and downstream.trusted:
-            forwarded = relayed_lines(
-                head.forwarded, downstream.peer, head.host, self.proxy.trusted, https=downstream.https
-            )
-        else:
-            forwarded = forwarded_lines(downstream.peer, head.host, https=downstream.https)
-        parts = [head.line, head.fields, forwarded]
-        if not head.host:  # HTTP/1.0 may leave it out, HTTP/1.1 may not
-            parts.append(b"\r\nHost: %b" % str(upstream.pool.backend.address).encode())
-        if head.upgrade:
-            parts.append(b"\r\nConnection: Upgrade\r\nUpgrade: " + head.upgrade)
-        parts.append(b"\r\n\r\n")
-        upstream.transport.write(b"".join(parts))
+        head, downstream = self.head, self.downstream
+        line = head.line
+        if not head.fields.host:  # HTTP/1.0 may leave it out, HTTP/1.1 may not
+            line += b"\r\nHost: %b" % str(upstream.pool.backend.address).encode()
+        upstream.transport.write(line + head.fields.upstream)
         if self.request_done:
-            downstream.deadline = self.proxy.time() + self.proxy.settings.times.response_s
+            downstream.deadline = now + self.proxy.times.response_s
         else:
             unsent, self._unsent = self._unsent, b""
             downstream.resume_reading()
@@ -163,7 +167,7 @@ class Exchange:
     def send_body(self, data: bytes) -> None:
         """Pass on bytes of the request's body; what lies behind its end goes back to the downstream connection."""
         downstream = self.downstream
-        times = self.proxy.settings.times
+        times = self.proxy.times
         if self.upstream is None:  # not connected yet: hold what has come and stop reading
             self._unsent += data
             downstream.pause_reading()
@@ -206,92 +210,104 @@ class Exchange:
             self._finish(clean=taken == len(data))
 
     def _read_response_head(self, data: bytes) -> None:
+        limit = self.proxy.settings.limits.head_bytes
         while True:
-            end = data.find(b"\r\n\r\n", max(0, len(self._received) - 3)) + 4
-            if end < 4 or end > self.proxy.settings.limits.head_bytes:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 or end > limit:
                 self._received = data
-                if len(data) > self.proxy.settings.limits.head_bytes or data[:7] != b"HTTP/1."[: len(data)]:
+                if len(data) > limit or data[:7] != b"HTTP/1."[: len(data)]:
                     self._bad_response()
                 return
             try:
-                response = parse_response_head(data[:end] if end < len(data) else data, self.head.method)
+                response = parse_response_head(data[:end], self.head.method)
             except HeadError:
                 self._bad_response()
                 return
-            self._received = b""
-            rest = data[end:]
             if response.status >= 200:
-                self._send_response(response, rest)
+                self._send_response(response, data, end)
                 return
+            self._received = b""
             if response.status == 101:
-                self._upgrade(response, rest)
+                self._upgrade(response, data, end)
                 return
             self._interims += 1
             if self._interims > self.proxy.settings.limits.interim_responses:
                 self._bad_response()
                 return
             if self.head.minor:  # HTTP/1.0 knows no interim responses (RFC 9110 section 15.2)
-                self.downstream.transport.write(response.fields + b"\r\n\r\n")
-            if not rest:
+                kept = data[: end - 4] if response.kept is None else response.kept
+                self.downstream.transport.write(kept + b"\r\n\r\n")
+            data = data[end:]
+            if not data:
                 return
-            data = rest
 
-    def _send_response(self, response: ResponseHead, rest: bytes) -> None:
-        head, downstream, pick = self.head, self.downstream, self.pick
+    def _send_response(self, response: ResponseHead, data: bytes, end: int) -> None:
+        """Send the final head and what came behind it (`data` from `end` on), and get ready for the rest."""
+        downstream, pick, counters, length = self.downstream, self.pick, self.proxy.counters, response.length
         assert pick is not None
-        length = response.length
-        plain = length == CHUNKED and not head.minor
-        if head.close or plain or length == UNTIL_CLOSE or not self.request_done or self.proxy.draining:
+        kept, added = response.kept, b""
+        if pick.pin is _KEPT:
+            counters.kept += 1
+        else:
+            counters.count_pick(pick)
+            if pick.sticky and not response.shared:
+                added = self._cookie_line(pick)
+        plain = length == CHUNKED and not self.head.minor
+        if plain:
+            kept = drop_fields(data[: end - 4] if kept is None else kept, (b"transfer-encoding",))
+        if plain or length == UNTIL_CLOSE or not self.request_done or self.proxy.draining:
             downstream.last = True
-        parts = [response.fields]
-        if length == CHUNKED and not plain:
-            parts.append(b"\r\nTransfer-Encoding: chunked")
-        if pick.pin is not Pin.KEPT and pick.sticky and not response.shared:
-            parts.append(self._cookie_line(pick))
-        parts.append(b"\r\nConnection: close\r\n\r\n" if downstream.last else b"\r\n\r\n")
-        self._persistent = not response.close
-        counters = self.proxy.counters
+        if downstream.last:
+            added += b"\r\nConnection: close"
+        if response.close:
+            self._persistent = False
         counters.responses[response.status // 100] += 1
-        counters.count_pick(pick)
         if self.request_done:
             downstream.deadline = 0.0
+        behind = len(data) - end
+        if length >= 0 and behind <= length:  # as nearly always: all that came belongs to this response
+            if kept is not None or added:
+                data = b"%b%b\r\n\r\n%b" % (data[: end - 4] if kept is None else kept, added, data[end:])
+            downstream.transport.write(data)
+            if behind == length:
+                self._finish(clean=True)
+            else:
+                self._response = LengthReader(length - behind)
+            return
         reader = self._response = body_reader(length, plain=plain)
-        taken, broken = 0, False
-        if rest and length:
-            try:
-                out, taken = reader.feed(rest)
-                parts.append(out)
-            except BadBodyError:
-                broken = True
-        downstream.transport.write(b"".join(parts))
-        if broken:
+        try:
+            body, taken = reader.feed(data[end:])
+        except BadBodyError:
+            body, taken = b"", -1
+        downstream.transport.write(b"%b%b\r\n\r\n%b" % (data[: end - 4] if kept is None else kept, added, body))
+        if taken < 0:
             self._break_off()
         elif reader.done:
-            self._finish(clean=taken == len(rest))
+            self._finish(clean=taken == behind)
 
     def _cookie_line(self, pick: Pick) -> bytes:
         try:
             token = self.proxy.snapshot.token_of(pick.backend)
         except KeyError:  # it left the snapshot since it was picked
             return b""
-        said = self.head.forwarded
+        said = self.head.fields.said
         https = self.downstream.https or (said is not None and self.downstream.trusted and came_by_https(said))
         return self.proxy.cookie.line(token, https=https)
 
-    def _upgrade(self, response: ResponseHead, rest: bytes) -> None:
+    def _upgrade(self, response: ResponseHead, data: bytes, end: int) -> None:
         """Hand both connections to a tunnel, with every byte that came behind the heads."""
-        wanted = {protocol.strip().lower() for protocol in self.head.upgrade.split(b",")}
+        offered = {protocol.strip().lower() for protocol in self.head.fields.upgrade.split(b",")}
         upstream, pick, downstream = self.upstream, self.pick, self.downstream
-        if not self.head.upgrade or response.upgrade.lower() not in wanted:
+        if not self.head.fields.upgrade or response.upgrade.lower() not in offered:
             self._bad_response()
             return
         assert upstream is not None
         assert pick is not None
-        parts = [response.fields, b"\r\nConnection: Upgrade\r\nUpgrade: ", response.upgrade]
-        if pick.pin is not Pin.KEPT and pick.sticky:
-            parts.append(self._cookie_line(pick))
-        parts += (b"\r\n\r\n", rest)
-        downstream.transport.write(b"".join(parts))
+        cookie = self._cookie_line(pick) if pick.to_hand_out else b""
+        downstream.transport.write(
+            b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"
+            % (response.kept or b"", response.upgrade, cookie, data[end:])
+        )
         self.proxy.counters.responses[1] += 1
         self.proxy.counters.count_pick(pick)
         upstream.exchange = self.upstream = None
@@ -301,28 +317,30 @@ class Exchange:
 
     def _finish(self, *, clean: bool) -> None:
         """End with a whole response; `clean`: the backend sent nothing behind it."""
+        now = self.proxy.time()
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.exchange = None
             if clean and self._persistent and self.request_done:
-                upstream.resume_reading()
-                upstream.pool.put(upstream, self.proxy.time())
+                if upstream.reading_paused:
+                    upstream.resume_reading()
+                upstream.pool.put(upstream, now)
             else:
                 upstream.transport.abort()
-        self.downstream.finished(request_done=self.request_done)
+        self.downstream.finished(now, request_done=self.request_done)
 
     def _fail(self, fault: Fault) -> None:
         """End with an answer of our own; nothing of a final response has been sent yet."""
         self._drop_upstream()
         downstream, head = self.downstream, self.head
-        downstream.last = downstream.last or head.close or not self.request_done or self.proxy.draining
+        downstream.last = downstream.last or not self.request_done or self.proxy.draining
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
         counters.responses[fault.status // 100] += 1
         downstream.transport.write(
             answer(fault, html=head.navigation, close=downstream.last, head_only=head.method == b"HEAD")
         )
-        downstream.finished(request_done=self.request_done)
+        downstream.finished(self.proxy.time(), request_done=self.request_done)
 
     def _bad_response(self) -> None:
         assert self.pick is not None

@@ -38,6 +38,7 @@ class Proxy:
 
     def __init__(self, settings: Settings, random: Random) -> None:
         self.settings = settings
+        self.times = settings.times
         self.loop = asyncio.get_running_loop()
         self.time = self.loop.time
         self.log = logging.getLogger("stickyproxy")
@@ -47,13 +48,14 @@ class Proxy:
         self.reader = RequestReader(settings.affinity.cookie.name, settings.health.probers, settings.limits.headers)
         self.balancer = Balancer(settings.affinity.slow_start_s, random)
         self.hashing = settings.affinity.hash_key is not None
+        self.has_health_paths = bool(settings.health.paths)
         self.draining = False
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
         self._snapshot_change = asyncio.Event()
-        self._pools: dict[str, Pool] = {}
+        self.pools: dict[str, Pool] = {}
         self._downstreams: set[Downstream] = set()
         self._closing_tunnels: dict[Tunnel, float] = {}
         self._server: asyncio.Server | None = None
@@ -67,13 +69,13 @@ class Proxy:
         """Put a new set of backends in force; tunnels and running exchanges stay where they are."""
         snapshot = Snapshot(backends, self._secrets)
         self.balancer.apply(snapshot.backends, self.time())
-        for identity, pool in list(self._pools.items()):
+        for identity, pool in list(self.pools.items()):
             backend = snapshot.by_identity.get(identity)
             if backend is not None and backend.address == pool.backend.address:
                 pool.backend = backend
             else:
                 pool.close()
-                del self._pools[identity]
+                del self.pools[identity]
         self.snapshot = snapshot
         self.synced = True
         self._snapshot_change.set()
@@ -87,10 +89,10 @@ class Proxy:
 
     def pool_of(self, backend: Backend) -> Pool:
         """Give the pool of a backend of the current snapshot."""
-        pool = self._pools.get(backend.identity)
+        pool = self.pools.get(backend.identity)
         if pool is None:
             load = self.balancer.loads[backend.identity]
-            pool = self._pools[backend.identity] = Pool(backend, load, self.settings.limits.idle_upstreams)
+            pool = self.pools[backend.identity] = Pool(backend, load, self.settings.limits.idle_upstreams)
         return pool
 
     def backend_refused(self, pool: Pool, problem: OSError) -> None:
@@ -114,18 +116,17 @@ class Proxy:
         if wanted is None:
             return None
         if wanted.source is KeySource.HEADER:
-            return head.value(wanted.name) or None
+            return head.fields.value(wanted.name) or None
         if wanted.source is KeySource.COOKIE:
-            return next(iter(split_cookie(head.value(b"cookie") or b"", wanted.name)[1]), None) or None
+            return next(iter(split_cookie(head.fields.value(b"cookie") or b"", wanted.name)[1]), None) or None
         if wanted.source is KeySource.QUERY:
             query = head.target.partition(b"?")[2]
             return next((value for name, value in parse_qsl(query) if name == wanted.name), None) or None
-        return client_address(head.forwarded or (), peer, self.trusted) if trusted else peer
+        return client_address(head.fields.said or (), peer, self.trusted) if trusted else peer
 
     def is_health_path(self, target: bytes) -> bool:
         """Say whether a target is one of `--health-path`, whatever its query."""
-        paths = self.settings.health.paths
-        return bool(paths) and target.partition(b"?")[0] in paths
+        return target.partition(b"?")[0] in self.settings.health.paths
 
     def health(self) -> Readiness:
         """Judge whether this proxy should get traffic."""
@@ -140,7 +141,7 @@ class Proxy:
         """Report the state of this moment."""
         backends = []
         for backend in self.snapshot.backends:
-            pool = self._pools.get(backend.identity)
+            pool = self.pools.get(backend.identity)
             load = self.balancer.loads[backend.identity]
             backends.append(BackendStatus(str(backend), backend.phase, load.tunnels, pool.idle if pool else 0))
         return Status(self.health(), discovery, tuple(backends), self.counters, len(self.tunnels))
@@ -201,7 +202,7 @@ class Proxy:
         for tunnel in [t for t, deadline in self._closing_tunnels.items() if deadline < now]:
             tunnel.abort()
         idle_before = now - self.settings.times.upstream_idle_s
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             pool.close_idle(idle_before)
         self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
 
@@ -236,7 +237,7 @@ class Proxy:
             downstream.transport.abort()
         for tunnel in list(self.tunnels):
             tunnel.abort()
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()
         if self._server is not None:
