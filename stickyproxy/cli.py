@@ -4,10 +4,8 @@ Laws: an option's name is the same everywhere (`--dns-interval`, `STICKYPROXY_DN
 file); a wrong setting ends with exit code 2 before anything is served.
 """
 
-import difflib
 import re
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +102,10 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -
     """Read the file's settings as defaults of all other options."""
     if path is None:
         return ""
+    # Imported here, as all that only some runs need: the memory of the long-running process starts with its imports.
+    import difflib
+    import tomllib
+
     try:
         found = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
@@ -137,7 +139,21 @@ _TIMES = TimeSettings()
 _LIMITS = LimitSettings()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Cli(click.Group):
+    """Loads the demo only when it is asked for: `run` shall not pay for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "demo"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "demo":
+            return super().get_command(ctx, cmd_name)
+        from stickyproxy.tools.demo import demo
+
+        return demo
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="stickyproxy", message="%(prog)s %(version)s")
 def cli() -> None:
     """Keep every NiceGUI page on the pod that holds its state."""
