@@ -72,6 +72,13 @@ def _parse_workers(text: str) -> int:
     return 1
 
 
+def _parse_head_bytes(text: str) -> int:
+    size = parse_size(text)
+    if not 1024 <= size <= 1 << 20:
+        raise ValueError(f"expected a size from 1k to 1M, found {text!r}")
+    return size
+
+
 def _parse_count(text: str) -> int:
     if not text.strip().isdigit() or int(text) < 1:
         raise ValueError(f"expected a whole number from 1 up, found {text!r}")
@@ -81,7 +88,6 @@ def _parse_count(text: str) -> int:
 ADDRESS = Value("HOST:PORT", parse_address)
 LISTEN = Value("HOST:PORT", lambda text: parse_address(text, lowest_port=0))
 DURATION = Value("DURATION", parse_duration)
-SIZE = Value("SIZE", parse_size)
 COUNT = Value("N", _parse_count)
 
 
@@ -202,7 +208,12 @@ def cli() -> None:
 @_option("idle-timeout", DURATION, f"{_TIMES.idle_s:g}s", "Time a client connection may stay without a request.")
 @_option("upstream-idle-timeout", DURATION, f"{_TIMES.upstream_idle_s:g}s",
          "Time an idle connection to a replica is kept; below the app's own (uvicorn: 5 s).")  # fmt: skip
-@_option("max-head-bytes", SIZE, f"{_LIMITS.head_bytes >> 10}k", "Largest head of a request or a response.")
+@_option(
+    "max-head-bytes",
+    Value("SIZE", _parse_head_bytes),
+    f"{_LIMITS.head_bytes >> 10}k",
+    "Largest head of a request or a response.",
+)
 @_option("max-headers", COUNT, str(_LIMITS.headers), "Most header lines of a request.")
 @_option("tcp-keepalive", DURATION, "15s", "Idle time before TCP keep-alive probes; 0: none.")
 @_option("drain-timeout", DURATION, "20s", "Time for open work after SIGTERM.")

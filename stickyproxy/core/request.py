@@ -168,7 +168,7 @@ class RequestReader:
 
     def _parse_fields(self, raw: bytes, minor: int) -> RequestFields:
         """Find what matters in a block of header lines that llhttp has judged."""
-        if raw.count(b"\r\n") - 2 > self._max_headers:
+        if raw.count(b"\n") - 2 > self._max_headers:
             _refuse("too-many-headers", f"Expected at most {self._max_headers} header lines.", 431)
         fields = RequestFields(raw)
         keep_from = 0

@@ -225,9 +225,9 @@ class Downstream(asyncio.Protocol):
             upstream.transport.write(held)
         self.resume_reading()
         self._exchange = None
-        self.proxy.downstream_lost(self)
         tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy)
         self.proxy.tunnel_made(tunnel)
+        self.proxy.downstream_lost(self)
         if self._ended and tunnel.downstream is not None:
             tunnel.downstream.eof_received()
 
@@ -270,7 +270,7 @@ class Downstream(asyncio.Protocol):
     def deadline_passed(self) -> None:
         """Act on a deadline: what was awaited has not come."""
         self.deadline = 0.0
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._writing_paused:  # the client takes nothing any more
             self.transport.abort()
         elif self._exchange is not None:
             self._exchange.timed_out()
@@ -278,8 +278,6 @@ class Downstream(asyncio.Protocol):
             self._held = b""
             self._refuse(HEAD_TIMEOUT)
             self._settle()
-        elif self._writing_paused:
-            self.transport.abort()
         else:
             self._close()
 

@@ -43,8 +43,8 @@ class Upstream(asyncio.Protocol):
             self.exchange.downstream.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on reading the request's body."""
-        if self.exchange is not None:
+        """Go on reading the request's body, if it has not ended: what follows it is paused for its own reasons."""
+        if self.exchange is not None and not self.exchange.request_done:
             self.exchange.downstream.resume_reading()
 
     def pause_reading(self) -> None:
