@@ -27,7 +27,7 @@ STOP_LIMIT_S: Final = 2.0
 """Time between SIGTERM and SIGKILL. A demo holds nothing worth waiting for, and Ctrl-C should feel prompt."""
 
 LINE_LIMIT_BYTES: Final = 1 << 20
-"""Longest line of output that is passed on; a log line or traceback is far shorter."""
+"""Longest line of output that is passed on; a log line is far shorter. Of a longer one only the end is."""
 
 LEASH: Final = """
 import os, sys
@@ -94,7 +94,13 @@ class Child:
 
     async def _pass_output(self, process: asyncio.subprocess.Process) -> str:
         assert process.stdout is not None
-        async for line in process.stdout:
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # longer than LINE_LIMIT_BYTES; asyncio has dropped what it had
+                continue
+            if not line:
+                break
             text = line.decode(errors="replace").rstrip()
             if text == READY_LINE:
                 self.ready.set()

@@ -13,7 +13,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Callable, Container
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -103,22 +104,24 @@ class Demo:
         return Child(name, command, on_line=lambda line: say(f"[{name}] {line}"))
 
     async def run(self) -> None:
-        """Run until cancelled. Raise `DemoError` if a part does not come up or the proxy ends."""
+        """Run until cancelled. Raise `DemoError` if a part fails, `OSError` if the machine refuses one."""
         fault: BaseException | None = None
         say(f"Starting {counted(len(self.replicas))} and the proxy.")
         try:
             async with asyncio.TaskGroup() as tasks:
                 for replica in self.replicas:
                     tasks.create_task(self._keep_running(replica))
-                await self._until_up(*(replica.ready.wait() for replica in self.replicas))
-                await self.proxy.start(self.environment)
-                tasks.create_task(self._fail_with_proxy())
-                await self._until_up(self._proxy_ready())
+                async with self._start_limit():
+                    for replica in self.replicas:
+                        await replica.ready.wait()
+                    await self.proxy.start(self.environment)
+                    tasks.create_task(self._fail_with_proxy())
+                    await self._proxy_ready()
                 self.up = True
                 self._introduce()
                 if self.settings.kill_every_s is not None:
                     tasks.create_task(self._kill_again_and_again(self.settings.kill_every_s))
-        except* DemoError as faults:
+        except* (DemoError, OSError) as faults:
             fault = faults.exceptions[0]
         if fault is not None:
             raise fault
@@ -132,14 +135,14 @@ class Demo:
         for child in (self.proxy, *self.replicas):
             child.signal(signal.SIGKILL)
 
-    async def _until_up(self, *conditions: Awaitable[object]) -> None:
+    @asynccontextmanager
+    async def _start_limit(self) -> AsyncIterator[None]:
         try:
-            await asyncio.wait_for(asyncio.gather(*conditions), START_LIMIT_S)
+            async with asyncio.timeout(START_LIMIT_S):
+                yield
         except TimeoutError:
             late = [replica.name for replica in self.replicas if not replica.ready.is_set()] or ["the proxy"]
-            raise DemoError(
-                f"not ready within {START_LIMIT_S:.0f} s: {', '.join(late)}. Is the machine busy?"
-            ) from None
+            raise DemoError(f"not ready in {START_LIMIT_S:.0f} s: {', '.join(late)}. Is the machine busy?") from None
 
     async def _proxy_ready(self) -> None:
         while not await answers_200(self.settings.admin, "/readyz"):  # noqa: ASYNC110  (no event from outside)
@@ -182,7 +185,8 @@ class Demo:
         say(f"Up: {counted(len(self.replicas))} behind stickyproxy.")
         say()
         say(f"  page    http://{from_here(self.settings.listen)}/")
-        say(f"  admin   http://{from_here(self.settings.admin)}/")
+        say(f"  health  http://{from_here(self.settings.admin)}/readyz")
+        say(f"  metrics http://{from_here(self.settings.admin)}/metrics")
         say()
         for replica, address in self.replicas.items():
             say(f"  {replica.name:<10} {address}   process {replica.pid}")
@@ -198,8 +202,14 @@ class Demo:
 
 
 def say(text: str = "") -> None:
-    """Print one line at once, into a pipe too."""
-    click.echo(text)
+    """Print one line at once, into a pipe too. When nobody reads any more, end the demo as SIGTERM does."""
+    try:
+        click.echo(text)
+    except OSError:  # a closed pipe or terminal
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def counted(replicas: int) -> str:
@@ -273,7 +283,7 @@ def check_nicegui() -> None:
 async def run_demo(settings: DemoSettings) -> None:
     """Run the demo until SIGINT, SIGTERM or SIGHUP, then end every child; a second signal kills them at once.
 
-    Raise `DemoError` for people if a part does not come up.
+    Raise `DemoError` if a part does not come up, `OSError` if the machine lacks processes or ports.
     """
     loop = asyncio.get_running_loop()
     this = asyncio.current_task()
@@ -348,4 +358,7 @@ def demo(ctx: click.Context, replicas: int, listen: Address, admin: Address, kil
     given = {name: ctx.get_parameter_source(name) is not ParameterSource.DEFAULT for name in ("listen", "admin")}
     listen = choose_address("--listen", listen, given["listen"])
     admin = choose_address("--admin", admin, given["admin"], taken=(listen.port,))
-    asyncio.run(run_demo(DemoSettings(replicas, listen, admin, kill_every)))
+    try:
+        asyncio.run(run_demo(DemoSettings(replicas, listen, admin, kill_every)))
+    except OSError as error:
+        raise DemoError(f"this machine refused a process or a port: {error}") from None

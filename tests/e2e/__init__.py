@@ -1,0 +1,1 @@
+"""The real command, real NiceGUI processes, real Chromium."""

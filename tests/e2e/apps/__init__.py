@@ -1,0 +1,1 @@
+"""Apps that the end-to-end tests run in processes of their own."""

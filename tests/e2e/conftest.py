@@ -1,0 +1,71 @@
+"""Fixtures of the end-to-end tests. What is missing is named; on a CI machine it is a failure, elsewhere a skip."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from .harness import Replica, running_replicas
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",  # a root user, as in containers, cannot have the sandbox
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test for want of `what`; on a CI machine fail instead, or nobody would see what is not tested."""
+    if os.environ.get("CI") or os.environ.get("STICKYPROXY_CI"):
+        pytest.fail(f"missing on this CI machine: {what}", pytrace=False)
+    pytest.skip(f"missing: {what}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nicegui() -> None:
+    """Require NiceGUI."""
+    if importlib.util.find_spec("nicegui") is None:
+        missing("NiceGUI (pip install 'stickyproxy[demo]')")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Return the path of an installed Chromium; Playwright's own browsers are not used."""
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    return found or missing("Chromium (apt-get install chromium)")
+
+
+@pytest.fixture
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """Yield a Chromium for one test."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@pytest.fixture(scope="session")
+def three_replicas(nicegui: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:
+    """Yield three replicas that several tests share: none may kill them, and all count by differences."""
+    with running_replicas(3, tmp_path_factory.mktemp("replicas")) as replicas:
+        yield replicas
+
+
+@pytest.fixture
+def own_replicas(nicegui: None, tmp_path: Path) -> Iterator[list[Replica]]:
+    """Yield two replicas that the test may kill."""
+    with running_replicas(2, tmp_path) as replicas:
+        yield replicas
