@@ -124,18 +124,6 @@ class RequestReader:
         # With no prober the alternative must match nothing at all: (?!) never does.
         self._seen = re.compile(_SEEN % (agents, b"" if agents else b"(?!)"))
 
-    def parse_next(self, raw: bytes, previous: RequestFields | None) -> RequestHead:
-        """Parse the head of a connection's next request; like `parse_head`, with the same errors.
-
-        Browsers repeat their header lines byte for byte, for all scripts of a page for instance. What was found in the
-        same bytes before (`previous`) is used again, and only the request line is read.
-        """
-        if previous is not None and raw.endswith(previous.raw):
-            line = _ORIGIN_FORM.match(raw)
-            if line and line.end() + len(previous.raw) == len(raw):
-                return RequestHead(line[0], line[1], line[2], 1, previous)
-        return self.parse_head(raw)
-
     def parse_head(self, raw: bytes) -> RequestHead:
         """Parse one whole head, request line to empty line inclusive; HeadError says what is wrong with it."""
         line_end = raw.index(b"\r\n")
@@ -251,6 +239,19 @@ def _read_connection(fields: RequestFields, connection: bytes, upgrade: bytes) -
             _refuse("bad-connection", "The Connection header names a field that is not hop-by-hop.")
         # X-Forwarded-* are no longer among the lines, so that none can be struck out by being named here.
         fields.kept = drop_fields(fields.kept, nominated)
+
+
+def parse_repeat(data: bytes, fields: RequestFields) -> RequestHead | None:
+    """Parse bytes that are exactly one head whose header lines were judged before, in an HTTP/1.1 request.
+
+    Browsers repeat their header lines byte for byte, for all scripts of a page for instance; then only the request line
+    is left to read. None where the bytes are anything else, which says nothing about them.
+    """
+    if data.endswith(fields.raw):
+        line = _ORIGIN_FORM.match(data)
+        if line and line.end() + len(fields.raw) == len(data):
+            return RequestHead(line[0], line[1], line[2], 1, fields)
+    return None
 
 
 def looks_like_head(start: bytes) -> bool:

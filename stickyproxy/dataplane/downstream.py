@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import forwarded_lines, plain_address, relayed_lines
-from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head
+from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.tunnel import Tunnel
 
@@ -30,7 +30,7 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_busy", "_ended", "_exchange", "_fields", "_held", "_lingering", "_reading_paused", "_scanned", "_trusted",
+        "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_repeatable", "_scanned", "_trusted",
         "_unread", "_writing_paused", "deadline", "https", "last", "peer", "proxy", "transport",
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ class Downstream(asyncio.Protocol):
         self._held = b""
         self._scanned = 0  # so many bytes of what is held contain no end of a head
         self._exchange: Exchange | None = None
-        self._fields: RequestFields | None = None  # of the request before
+        self._repeatable: RequestFields | None = None  # of the request before, where nothing but the line may differ
         self._busy = False  # `_advance` is at work further up the stack
         self._ended = False  # the client has closed its half
         self._unread = False  # the client may still be sending what nobody will read
@@ -72,14 +72,15 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
         exchange = self._exchange
-        if exchange is None:
-            if self.last:
-                return  # lingering
+        if exchange is not None:
+            if exchange.request_done:
+                self.hold(data)
+            else:
+                exchange.send_body(data)
+        elif self._repeatable is not None and not self._held and (head := parse_repeat(data, self._repeatable)):
+            self._begin(head, b"")
+        elif not self.last:  # else it is lingering
             self._advance(data)
-        elif exchange.request_done:
-            self.hold(data)
-        else:
-            exchange.send_body(data)
 
     def hold(self, data: bytes) -> None:
         """Keep bytes that belong to the next request, and read no more until its turn."""
@@ -141,26 +142,29 @@ class Downstream(asyncio.Protocol):
         """Serve one request; give back the bytes that belong to the next."""
         proxy = self.proxy
         try:
-            head = proxy.reader.parse_next(raw, self._fields)
+            head = proxy.reader.parse_head(raw)
         except HeadError as error:
             self._refuse(error.fault)
             return b""
         fields = head.fields
-        if fields is not self._fields:
-            fields.upstream = self._complete(fields)
-            self._fields = fields if len(raw) <= REMEMBERED_BYTES else None
         if fields.probe or (proxy.has_health_paths and proxy.is_health_path(head.target)):
             self._answer_probe(head)
             return rest
+        fields.upstream = self._complete(fields)
+        repeatable = not (fields.length or fields.close or fields.upgrade or proxy.has_health_paths)
+        self._repeatable = fields if repeatable and len(raw) <= REMEMBERED_BYTES else None
         self.last = fields.close
-        self.deadline = 0.0
-        exchange = self._exchange = Exchange(self, head)
         if not fields.length:
-            exchange.start(b"")
+            self._begin(head, b"")
             return rest
-        exchange.start(rest)
+        self._begin(head, rest)
         rest, self._held = self._held, b""  # what the exchange found behind the body
         return rest
+
+    def _begin(self, head: RequestHead, body: bytes) -> None:
+        self.deadline = 0.0
+        exchange = self._exchange = Exchange(self, head)
+        exchange.start(body)
 
     def _complete(self, fields: RequestFields) -> bytes:
         """Build all that follows the request line upstream."""

@@ -40,7 +40,7 @@ class Pool:
 
     def put(self, upstream: Upstream, now: float) -> None:
         """Give back a connection that stands between two exchanges; it is closed where it is not wanted."""
-        if self.closed or len(self._idle) >= self._max_idle or upstream.transport.is_closing():
+        if self.closed or len(self._idle) >= self._max_idle:
             upstream.transport.close()
             return
         upstream.idle_since = now
