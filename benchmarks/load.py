@@ -7,6 +7,7 @@ connection or a wrong answer fails the measurement (``LoadError``); everything i
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -115,20 +116,20 @@ class Client(asyncio.Protocol):
 
 
 class RequestClient(Client):
-    """Send one HTTP request again and again, and count whole 200 responses of the expected size."""
+    """Send some HTTP requests in turn, again and again, and count whole 200 responses of the expected size."""
 
-    __slots__ = ("_body_bytes", "_head", "_left", "_request")
+    __slots__ = ("_body_bytes", "_head", "_left", "_requests")
 
-    def __init__(self, run: Run, request: bytes, body_bytes: int) -> None:
+    def __init__(self, run: Run, requests: Sequence[bytes], body_bytes: int) -> None:
         super().__init__(run)
-        self._request = request
+        self._requests = itertools.cycle(requests)
         self._body_bytes = body_bytes
         self._head = b""
         self._left = 0
 
     def start(self) -> None:
         """Send the first request."""
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
         """Count the body down; at its end send the next request."""
@@ -155,7 +156,7 @@ class RequestClient(Client):
         run = self._run
         run.done += 1
         if run.again:
-            self._transport.write(self._request)
+            self._transport.write(next(self._requests))
 
 
 class WebSocketClient(Client):

@@ -13,6 +13,8 @@ from benchmarks import latency, load, system, wire
 from benchmarks.proxies import Running
 
 REQUEST_CONNECTIONS = 32
+VARIETY = 16
+"""Different header blocks that a connection sends in turn."""
 LARGE_CONNECTIONS = 4
 OPEN_LOOP_CONNECTIONS = 16
 OPEN_LOOP_PER_S = 1000
@@ -68,11 +70,14 @@ class Scenario:
     measure: Measure
 
 
-def _requests(proxy: Running, path: str, body_bytes: int, connections: int) -> list[load.MakeClient]:
-    """Spread connections over a session on each backend."""
-    heads = [wire.request(path, proxy.port, cookie) for cookie in proxy.sessions()]
+def _requests(
+    proxy: Running, path: str, body_bytes: int, connections: int, *, varied: bool = False
+) -> list[load.MakeClient]:
+    """Spread connections over a session on each backend; ``varied``: no request has the header lines of the last."""
+    referers = [f"/page/{number}" for number in range(VARIETY)] if varied else ["/"]
+    heads = [[wire.request(path, proxy.port, cookie, referer) for referer in referers] for cookie in proxy.sessions()]
     return [
-        partial(load.RequestClient, request=heads[index % len(heads)], body_bytes=body_bytes)
+        partial(load.RequestClient, requests=heads[index % len(heads)], body_bytes=body_bytes)
         for index in range(connections)
     ]
 
@@ -158,6 +163,20 @@ SCENARIOS: dict[str, Scenario] = {
                     path=wire.SMALL_PATH,
                     body_bytes=wire.SMALL_BODY_BYTES,
                     connections=REQUEST_CONNECTIONS,
+                ),
+            ),
+        ),
+        Scenario(
+            "varied",
+            (Metric("varied_cpu_us", "CPU per request, headers differ each time", "us", 1),),
+            _cpu(
+                "varied_cpu_us",
+                partial(
+                    _requests,
+                    path=wire.SMALL_PATH,
+                    body_bytes=wire.SMALL_BODY_BYTES,
+                    connections=REQUEST_CONNECTIONS,
+                    varied=True,
                 ),
             ),
         ),

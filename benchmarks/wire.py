@@ -46,11 +46,11 @@ WS_SERVER_HEAD: Final = b"\x81" + bytes([126]) + WS_PAYLOAD_BYTES.to_bytes(2, "b
 WS_SERVER_FRAME: Final = WS_SERVER_HEAD + _WS_PAYLOAD
 
 
-def request(path: str, port: int, sticky_cookie: str) -> bytes:
+def request(path: str, port: int, sticky_cookie: str, referer: str = "/") -> bytes:
     """Build a GET with exactly ``REQUEST_HEADERS`` header lines.
 
     ``sticky_cookie`` is the ``name=value`` by which the proxy pins the browser; an empty one is left out, and only the
-    app's own cookie is sent.
+    app's own cookie is sent. ``referer`` is the path of the page that asks.
     """
     headers = {
         "Host": f"127.0.0.1:{port}",
@@ -66,7 +66,7 @@ def request(path: str, port: int, sticky_cookie: str) -> bytes:
         "Sec-Fetch-Site": "same-origin",
         "Sec-Fetch-Mode": "navigate",
         "Sec-Fetch-Dest": "document",
-        "Referer": f"http://127.0.0.1:{port}/",
+        "Referer": f"http://127.0.0.1:{port}{referer}",
         "Accept-Encoding": "gzip, deflate, br, zstd",
         "Accept-Language": "en-GB,en-US;q=0.9,en;q=0.8,de;q=0.7",
         "Cookie": _cookies(sticky_cookie),
