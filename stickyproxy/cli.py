@@ -19,6 +19,7 @@ from stickyproxy.core.probes import PROBERS
 from stickyproxy.core.settings import (
     AffinitySettings,
     HealthSettings,
+    HelpSettings,
     LimitSettings,
     ServiceSettings,
     Settings,
@@ -89,6 +90,7 @@ ADDRESS = Value("HOST:PORT", parse_address)
 LISTEN = Value("HOST:PORT", lambda text: parse_address(text, lowest_port=0))
 DURATION = Value("DURATION", parse_duration)
 COUNT = Value("N", _parse_count)
+LIMIT = Value("N", lambda text: 0 if text.strip() == "0" else _parse_count(text))
 
 
 def _option(name: str, type_: click.ParamType[Any], default: Any, help_: str, **more: Any) -> Callable[[Any], Any]:
@@ -143,6 +145,8 @@ class _RunCommand(click.Command):
 
 _TIMES = TimeSettings()
 _LIMITS = LimitSettings()
+_AFFINITY = AffinitySettings()
+_HELP = HelpSettings()
 
 
 class _Cli(click.Group):
@@ -183,6 +187,10 @@ def cli() -> None:
 @_option("secret-file", click.Path(), None, "File with one secret a line; these come before --secret.")
 @_option("hold", DURATION, "3s", "How long a request waits for a replica that is not ready and refuses.")
 @_option("slow-start", DURATION, "30s", "Time until a new replica gets its full share of new sessions.")
+@_flag("page-token", "Put the token into the page's own socket parameters, for browsers that hold no cookies.")
+@_option("page-ttl", DURATION, f"{_AFFINITY.page_ttl_s / 60:g}m", "How long a page without a socket is remembered.")
+@_option("reload-limit", LIMIT, str(_HELP.reload_limit),
+         "Pages whose sockets fail at once, in 20 s, before their visitor is told; 0: any.")  # fmt: skip
 @_option("cookie-name", click.STRING, "stickyproxy", "Name of the cookie.")
 @_option("cookie-path", click.STRING, "/", "Path of the cookie.")
 @_option("cookie-domain", click.STRING, "", "Domain of the cookie; empty: the very host.")
@@ -274,6 +282,8 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             secrets=secrets,
             hold_s=options["hold"],
             slow_start_s=options["slow_start"],
+            page_token=options["page_token"],
+            page_ttl_s=_positive(ctx, options, "page_ttl"),
         ),
         times=TimeSettings(
             connect_s=_positive(ctx, options, "connect_timeout"),
@@ -289,6 +299,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             probers=(*PROBERS, *options["prober"]),
             ready_needs_backend=options["ready_needs_backend"],
         ),
+        help=HelpSettings(reload_limit=options["reload_limit"]),
         trusted=tuple(networks),
         keepalive_s=options["tcp_keepalive"],
     )

@@ -42,6 +42,7 @@ class StatusCollector(Collector):
         yield _counter("tunnels", "Tunnels opened.", counters.tunnels)
         yield _counter("dials", "Connection attempts to backends.", counters.dials)
         yield _counter("retries", "Requests sent again because a pooled connection had died.", counters.retries)
+        yield _counter("asset_retries", "Assets asked of another backend after a 404.", counters.asset_retries)
         yield _counter("probes", "Health probes answered on the main port.", counters.probes)
         responses = CounterMetricFamily("stickyproxy_responses", "Responses to clients by class.", labels=["class"])
         for index, count in enumerate(counters.responses):

@@ -1,7 +1,8 @@
 """The order of decision: which backend an exchange goes to, and what becomes of its pin.
 
-First that names a live backend wins: the token in the cookie, then (with `--affinity hash`) the rendezvous hash of a
-key, then balance. A backend of phase `paused` keeps its pins; a `draining` one keeps them but for new documents.
+First that names a live backend wins: the page, a token in the query, the token in the cookie, then (with `--affinity
+hash`) the rendezvous hash of a key, then balance. A backend of phase `paused` keeps its pins; a `draining` one keeps
+them but for new documents.
 """
 
 from collections.abc import Container, Sequence
@@ -58,16 +59,22 @@ def choose(
     balancer: Balancer,
     now: float,
     *,
+    page: str | None = None,
     navigation: bool = False,
     excluded: Container[str] = (),
     cause: Cause = Cause.NONE,
 ) -> Pick | None:
     """Decide for one exchange; None where no backend is left.
 
-    tokens: what the client's cookies hold, in order. key: the hash key, or None where the request has none or the mode
-    is `cookie`. navigation: the request asks for a new document. excluded: identities that were tried in vain, `cause`
-    saying why the last of them failed.
+    tokens: what the query and the client's cookies hold, in order. key: the hash key, or None where the request has
+    none or the mode is `cookie`. page: the identity of the backend that the page of the request lives on, None where
+    the request names no page that is known. navigation: the request asks for a new document. excluded: identities
+    that were tried in vain, `cause` saying why the last of them failed.
     """
+    if page is not None and page not in excluded:
+        if lives := snapshot.picks.get(page):
+            return lives  # whatever the phase: its state is nowhere else
+        cause = Cause.GONE
     kept = keep(tokens, snapshot)
     if kept is not None and kept.backend.identity not in excluded:
         if kept.backend.phase is not Phase.DRAINING or not navigation:

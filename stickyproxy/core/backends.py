@@ -103,9 +103,10 @@ class Snapshot:
 
     `backends` is in order of identity and without duplicate addresses; `kept` maps every valid token to the pick of
     its backend, `settled` those of ready backends only: where a token is found there, nothing is left to decide.
+    `picks` maps identities to the same picks.
     """
 
-    __slots__ = ("_tokens", "backends", "by_identity", "draining", "kept", "paused", "ready", "settled")
+    __slots__ = ("_tokens", "backends", "by_identity", "draining", "kept", "paused", "picks", "ready", "settled")
 
     def __init__(self, backends: Iterable[Backend], secrets: Secrets) -> None:
         by_address: dict[Address, Backend] = {}
@@ -118,11 +119,12 @@ class Snapshot:
         self.draining = tuple(b for b in self.backends if b.phase is Phase.DRAINING)
         self.kept: dict[bytes, Pick] = {}
         self.settled: dict[bytes, Pick] = {}
+        self.picks: dict[str, Pick] = {}
         self._tokens: dict[str, bytes] = {}
         for backend in self.backends:
             tokens = secrets.tokens(backend.identity)
             self._tokens[backend.identity] = tokens[0]
-            pick = Pick(backend, Pin.KEPT)
+            pick = self.picks[backend.identity] = Pick(backend, Pin.KEPT)
             for token in tokens:
                 self.kept[token] = pick
                 if backend.phase is Phase.READY:

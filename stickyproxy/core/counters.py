@@ -9,8 +9,8 @@ class Counters:
     """Totals since the start; nothing here is ever reset or counted down but what is named `open_*`."""
 
     __slots__ = (
-        "connections", "dials", "faults", "kept", "moved", "new", "open_connections", "probes", "responses", "retries",
-        "tunnels",
+        "asset_retries", "connections", "dials", "faults", "kept", "moved", "new", "open_connections", "probes",
+        "responses", "retries", "tunnels",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -20,6 +20,7 @@ class Counters:
         self.retries = 0  # requests sent again because a pooled connection had died
         self.probes = 0  # health probes answered on the main port
         self.tunnels = 0  # tunnels opened
+        self.asset_retries = 0  # assets that one backend did not have, asked of another
         self.responses = [0] * 6  # by class: index 2 counts 2xx
         self.new = 0  # exchanges by what became of the pin
         self.kept = 0

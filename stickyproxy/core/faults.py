@@ -25,11 +25,15 @@ REASON_HEADER = "X-Stickyproxy-Reason"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One reason to answer instead of a backend: status code, token of the reason, and a sentence for a person."""
+    """One reason to answer instead of a backend: status code, token of the reason, and a sentence for a person.
+
+    retry_s: after so many seconds a browser shall try the same address again by itself; 0: it shall not.
+    """
 
     status: int
     reason: str
     text: str
+    retry_s: int = 0
 
 
 class HeadError(Exception):
@@ -40,12 +44,20 @@ class HeadError(Exception):
         self.fault = fault
 
 
-NO_BACKEND = Fault(503, "no-backend", "The proxy knows no replica of this app at the moment. Please try again shortly.")
-OUT_OF_RESOURCES = Fault(503, "out-of-resources", "The proxy has run out of connections. Please try again shortly.")
-CONNECT_REFUSED = Fault(
-    502, "connect-refused", "No replica of this app accepts connections. It may be starting; please try again shortly."
+NO_BACKEND = Fault(503, "no-backend", "No replica of this app is known at the moment. It may be starting.", 2)
+OUT_OF_RESOURCES = Fault(503, "out-of-resources", "The proxy has run out of connections.", 5)
+RELOAD_LOOP = Fault(
+    503,
+    "reload-loop",
+    "This page has reloaded many times in a few seconds without getting a connection, so it is held here for a while. "
+    "Its WebSocket does not reach the replica that built it: something before this proxy may mix several "
+    "proxies with different secrets, cookies may be blocked (see --page-token), or the app fails as it connects.",
+    20,
 )
-CONNECT_TIMEOUT = Fault(504, "connect-timeout", "No replica of this app answered the connection in time.")
+CONNECT_REFUSED = Fault(
+    502, "connect-refused", "No replica of this app accepts connections at the moment. It may be starting.", 2
+)
+CONNECT_TIMEOUT = Fault(504, "connect-timeout", "No replica of this app answered the connection in time.", 2)
 CLOSED_EARLY = Fault(502, "closed-early", "The app closed the connection before it answered.")
 BAD_RESPONSE = Fault(502, "bad-response", "The app answered with something that is not valid HTTP/1.1.")
 RESPONSE_TIMEOUT = Fault(504, "response-timeout", "The app did not begin to answer in time.")
@@ -55,10 +67,10 @@ BAD_BODY = Fault(400, "bad-chunk", "The request's body is not validly chunked (R
 
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{status} {phrase}</title>
+{refresh}<title>{status} {phrase}</title>
 <style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:34rem;
 padding:0 1rem}}small{{opacity:.7}}</style></head>
-<body><h1>{phrase}</h1><p>{text}</p><p><small>stickyproxy: {status} {reason}</small></p></body></html>
+<body><h1>{phrase}</h1><p>{text}</p>{again}<p><small>stickyproxy: {status} {reason}</small></p></body></html>
 """
 
 
@@ -71,7 +83,13 @@ def answer(fault: Fault, *, html: bool = False, close: bool = False, head_only: 
     phrase = PHRASES[fault.status]
     if html:
         body = _HTML.format(
-            status=fault.status, phrase=phrase, text=escape(fault.text), reason=escape(fault.reason)
+            status=fault.status,
+            phrase=phrase,
+            text=escape(fault.text),
+            reason=escape(fault.reason),
+            # A refresh without an address loads the same one, with its fragment.
+            refresh=f'<meta http-equiv="refresh" content="{fault.retry_s}">' if fault.retry_s else "",
+            again=f"<p>This page tries again by itself every {fault.retry_s} seconds.</p>" if fault.retry_s else "",
         ).encode()
     else:
         body = f"{fault.text}\n".encode()
@@ -79,7 +97,7 @@ def answer(fault: Fault, *, html: bool = False, close: bool = False, head_only: 
         fault.status,
         body,
         content_type="text/html" if html else "text/plain",
-        extra=f"{REASON_HEADER}: {fault.reason}\r\n",
+        extra=f"{REASON_HEADER}: {fault.reason}\r\n" + (f"Retry-After: {fault.retry_s}\r\n" if fault.retry_s else ""),
         close=close,
         head_only=head_only,
     )

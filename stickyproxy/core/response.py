@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 import httptools
 
 from stickyproxy.core.faults import BAD_RESPONSE, HeadError
+from stickyproxy.core.nicegui import PAGE_MARKER
 from stickyproxy.core.request import CHUNKED, drop_fields
 
 UNTIL_CLOSE: Final = -2
@@ -19,7 +20,8 @@ UNTIL_CLOSE: Final = -2
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r\n")
 
 _SEEN = re.compile(
-    rb"\r\n(content-length|transfer-encoding|connection|cache-control|keep-alive|proxy-connection|te|upgrade):([^\r]*)"
+    rb"\r\n(content-length|transfer-encoding|connection|cache-control|keep-alive|proxy-connection|te|upgrade|x-nicegui-content)"
+    rb":([^\r]*)"
 )
 
 _NEVER_NOMINATED = frozenset((b"content-length", b"transfer-encoding", b"set-cookie"))
@@ -30,10 +32,11 @@ class ResponseHead:
 
     `length` is the body's: bytes, CHUNKED or UNTIL_CLOSE. `kept` are the status line and the header lines to send
     downstream, without hop-by-hop fields but with the framing, and without the last line's CRLF; None where that is
-    the head as it came. `shared` says that caches between here and the browser may store it.
+    the head as it came. `shared` says that caches between here and the browser may store it, `page` that the body is a
+    NiceGUI page.
     """
 
-    __slots__ = ("close", "kept", "length", "shared", "status", "upgrade")
+    __slots__ = ("close", "kept", "length", "page", "shared", "status", "upgrade")
 
     def __init__(self, status: int, length: int) -> None:
         self.status = status
@@ -42,6 +45,7 @@ class ResponseHead:
         self.close = False
         self.shared = False
         self.upgrade = b""
+        self.page = False
 
 
 def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
@@ -67,6 +71,9 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     for name, written in _SEEN.findall(low):
         if name == b"cache-control":
             head.shared = head.shared or b"public" in written or b"s-maxage" in written
+            continue
+        if name == b"x-nicegui-content":
+            head.page = written.strip(b" \t") == PAGE_MARKER
             continue
         value = written.strip(b" \t")
         if name == b"content-length":
@@ -109,7 +116,7 @@ def _cut(raw: bytes, low: bytes, minor: bool) -> bytes:
     kept: list[bytes] = [] if minor else [b"HTTP/1.1"]
     keep_from = 0 if minor else 8
     for match in _SEEN.finditer(low):
-        if match[1] in (b"cache-control", b"transfer-encoding"):
+        if match[1] in (b"cache-control", b"transfer-encoding", b"x-nicegui-content"):
             continue
         start, end = match.span()
         kept.append(raw[keep_from:start])

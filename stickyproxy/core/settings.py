@@ -20,6 +20,13 @@ class AffinitySettings:
     hold_s: float = 3.0
     """How long a request to a paused backend that refuses is held: NiceGUI's reconnect_timeout, after which the page's
     state is gone anyway."""
+    page_token: bool = False
+    """Add the token to the page's own socket parameters, for browsers that hold no cookies."""
+    page_ttl_s: float = 600.0
+    """How long a page without a socket is remembered: far longer than NiceGUI's default reconnect_timeout of 3 s, since
+    apps raise it; an entry costs some 300 bytes."""
+    page_limit: int = 100_000
+    """Most pages remembered."""
     slow_start_s: float = 30.0
     """How long a backend that came later takes to its full share of new sessions: imports and caches warm up."""
 
@@ -63,6 +70,14 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HelpSettings:
+    """What is done for a visitor whose page does not come up."""
+
+    reload_limit: int = 10
+    """Documents that one visitor may get from one path within 20 s, without any of them opening its socket; 0: any."""
+
+
+@dataclass(frozen=True, slots=True)
 class HealthSettings:
     """What is answered as a probe on the main port."""
 
@@ -80,6 +95,7 @@ class Settings:
     times: TimeSettings = field(default_factory=TimeSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
+    help: HelpSettings = field(default_factory=HelpSettings)
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS
     keepalive_s: float = 15.0
     """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""

@@ -222,14 +222,14 @@ class Downstream(asyncio.Protocol):
         else:
             self._close()
 
-    def become_tunnel(self, upstream: "Upstream") -> None:
+    def become_tunnel(self, upstream: "Upstream", page: bytes) -> None:
         """Give both connections to a tunnel, with the bytes that came behind the request's head."""
         held, self._held = self._held, b""
         if held:
             upstream.transport.write(held)
         self.resume_reading()
         self._exchange = None
-        tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy)
+        tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy, page)
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self)
         if self._ended and tunnel.downstream is not None:

@@ -14,10 +14,13 @@ from stickyproxy.core.affinity import choose
 from stickyproxy.core.backends import Cause, Phase, Pick, Pin
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
-from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, UntilCloseReader, body_reader
+from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
+from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
 from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
+from stickyproxy.dataplane.steering import Steering, page_body, visitor
 from stickyproxy.dataplane.upstream import Upstream
+from stickyproxy.dataplane.watch import TokenReader
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.downstream import Downstream
@@ -56,6 +59,12 @@ class Exchange:
     _dialling: asyncio.Task[None] | None = None
     _excluded: frozenset[str] = frozenset()
     """Identities of backends that could not be reached."""
+    _steering: Steering | None = None
+    """What NiceGUI's own paths say; None for all others."""
+    _until_close = False
+    """The backend's connection ends with the response's body."""
+    _unframed = False
+    """Only the end of the client's connection tells the body's."""
     _interims = 0
     _retried = False
 
@@ -73,20 +82,29 @@ class Exchange:
             self.request_done = False
             self._body = body_reader(fields.length)
             self._unsent = body
-        pick = self.proxy.snapshot.settled.get(fields.tokens[0]) if fields.tokens else None
+        pick = None
+        if MARK in self.head.target or TOKEN_PARAMETER in self.head.target:
+            self._steering = Steering(self.downstream, self.head)
+        elif fields.tokens:
+            pick = self.proxy.snapshot.settled.get(fields.tokens[0])
         if pick is None:
             pick = self._choose()
             if pick is None:
                 self._fail(faults.NO_BACKEND)
                 return
+            if self._steering is not None:
+                pick = self._steering.right_version(pick)
         self._connect(pick)
 
     def _choose(self, cause: Cause = Cause.NONE) -> Pick | None:
         proxy = self.proxy
         downstream = self.downstream
         key = proxy.hash_key(self.head, downstream.peer, trusted=downstream.trusted) if proxy.hashing else None
+        steering = self._steering
         return choose(
-            self.head.fields.tokens, key, proxy.snapshot, proxy.balancer, proxy.time(),
+            steering.tokens() if steering is not None else self.head.fields.tokens,
+            key, proxy.snapshot, proxy.balancer, proxy.time(),
+            page=steering.lives_on() if steering is not None else None,
             navigation=self.head.navigation, excluded=self._excluded, cause=cause,
         )  # fmt: skip
 
@@ -246,16 +264,40 @@ class Exchange:
         downstream, pick, counters, length = self.downstream, self.pick, self.proxy.counters, response.length
         assert pick is not None
         kept, added = response.kept, b""
+        reader: BodyReader | None = None
+        if self._steering is not None:
+            if response.status >= 400 and self._steering.is_asset:
+                other = self._steering.asset_missing(pick) if response.status == 404 else None
+                if other is not None:
+                    self._drop_upstream()
+                    self._connect(other)
+                    return
+                # NiceGUI marks even a 404 here as immutable for a year; no browser shall keep it for a moment.
+                kept = drop_fields(data[: end - 4] if kept is None else kept, (b"cache-control",))
+                added = b"\r\nCache-Control: no-store"
+            self._steering.answered(pick, response.status)
+        elif response.page:
+            if self.head.navigation and self.proxy.reloads.loops(visitor(downstream, self.head), self.proxy.time()):
+                self._fail(faults.RELOAD_LOOP)
+                return
+            reader = page_body(downstream, self.head, pick, response, data[:end], plain=not self.head.minor)
+            if isinstance(reader, TokenReader):
+                kept = drop_fields(data[: end - 4] if kept is None else kept, (b"content-length", b"transfer-encoding"))
+                length = CHUNKED  # which is how it leaves
+                if self.head.minor:
+                    added = b"\r\nTransfer-Encoding: chunked"
         if pick.pin is _KEPT:
             counters.kept += 1
         else:
             counters.count_pick(pick)
             if pick.sticky and not response.shared:
-                added = self._cookie_line(pick)
+                added += self._cookie_line(pick)
         plain = length == CHUNKED and not self.head.minor
         if plain:
             kept = drop_fields(data[: end - 4] if kept is None else kept, (b"transfer-encoding",))
-        if plain or length == UNTIL_CLOSE or not self.request_done or self.proxy.draining:
+        self._until_close = length == UNTIL_CLOSE
+        self._unframed = plain or self._until_close
+        if self._unframed or not self.request_done or self.proxy.draining:
             downstream.last = True
         if downstream.last:
             added += b"\r\nConnection: close"
@@ -265,7 +307,7 @@ class Exchange:
         if self.request_done:
             downstream.deadline = 0.0
         behind = len(data) - end
-        if length >= 0 and behind <= length:  # as nearly always: all that came belongs to this response
+        if reader is None and length >= 0 and behind <= length:  # as nearly always: nothing came behind it
             if kept is not None or added:
                 data = b"%b%b\r\n\r\n%b" % (data[: end - 4] if kept is None else kept, added, data[end:])
             downstream.transport.write(data)
@@ -274,7 +316,9 @@ class Exchange:
             else:
                 self._response = LengthReader(length - behind)
             return
-        reader = self._response = body_reader(length, plain=plain)
+        if reader is None:
+            reader = body_reader(length, plain=plain)
+        self._response = reader
         try:
             body, taken = reader.feed(data[end:])
         except BadBodyError:
@@ -310,8 +354,11 @@ class Exchange:
         )
         self.proxy.counters.responses[1] += 1
         self.proxy.counters.count_pick(pick)
+        page = self._steering.page if self._steering is not None else b""
+        if page:
+            self.proxy.pages.opened(page, pick.backend.identity, self.proxy.time())
         upstream.exchange = self.upstream = None
-        downstream.become_tunnel(upstream)
+        downstream.become_tunnel(upstream, page)
 
     # The ends.
 
@@ -352,13 +399,13 @@ class Exchange:
         self._drop_upstream()
         self.proxy.counters.faults["broken-off"] += 1
         # Where only the connection's end tells the body's, a clean end would lie: reset it.
-        self.downstream.break_off(reset=not isinstance(self._response, LengthReader) and self.downstream.last)
+        self.downstream.break_off(reset=self._unframed)
 
     def upstream_lost(self, exc: Exception | None) -> None:
         """Hear that the backend's connection has ended."""
         upstream, self.upstream = self.upstream, None
         assert upstream is not None
-        if isinstance(self._response, UntilCloseReader) and exc is None:
+        if self._until_close and exc is None:
             self._finish(clean=False)
         elif self._response is not None:
             self._break_off()

@@ -19,6 +19,8 @@ from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.forwarded import TrustedProxies, client_address
 from stickyproxy.core.health import Readiness, readiness
+from stickyproxy.core.pages import Pages
+from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Status
@@ -52,6 +54,9 @@ class Proxy:
         self.draining = False
         self.synced = False
         self.tunnels: set[Tunnel] = set()
+        self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
+        self.versions: dict[str, bytes] = {}  # NiceGUI's, by identity, learned from the pages a backend built
+        self.reloads = ReloadGuard(settings.help.reload_limit)
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
         self._snapshot_change = asyncio.Event()
@@ -76,6 +81,7 @@ class Proxy:
             else:
                 pool.close()
                 del self.pools[identity]
+        self.versions = {i: version for i, version in self.versions.items() if i in snapshot.by_identity}
         self.snapshot = snapshot
         self.synced = True
         self._snapshot_change.set()
@@ -182,7 +188,12 @@ class Proxy:
 
     def tunnel_closing(self, tunnel: Tunnel) -> None:
         """Give the second leg of a tunnel a deadline for what is still to be written."""
-        self._closing_tunnels[tunnel] = self.time() + self.settings.times.body_s
+        now = self.time()
+        self._closing_tunnels[tunnel] = now + self.times.body_s
+        if tunnel.page:
+            page = self.pages.closed(tunnel.page, now)
+            if page is not None and page.visitor is not None:
+                self.reloads.ended(page.visitor, now - page.opened, now)
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""
@@ -201,6 +212,7 @@ class Proxy:
             downstream.deadline_passed()
         for tunnel in [t for t, deadline in self._closing_tunnels.items() if deadline < now]:
             tunnel.abort()
+        self.pages.expire(now)
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)

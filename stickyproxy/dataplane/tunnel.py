@@ -62,9 +62,12 @@ class TunnelOwner(Protocol):
 
 
 class Tunnel:
-    """Both legs of one tunnel. Made when the two heads of the upgrade have been written; it takes over at once."""
+    """Both legs of one tunnel; `page` is the client id of the page it belongs to, or empty.
 
-    __slots__ = ("_load", "_owner", "downstream", "upstream")
+    Made when the two heads of the upgrade have been written; it takes over at once.
+    """
+
+    __slots__ = ("_load", "_owner", "downstream", "page", "upstream")
 
     def __init__(
         self,
@@ -72,10 +75,12 @@ class Tunnel:
         upstream: asyncio.Transport,
         load: Load,
         owner: TunnelOwner,
+        page: bytes = b"",
     ) -> None:
         self.downstream: Leg | None = Leg(downstream, self)
         self.upstream: Leg | None = Leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
+        self.page = page
         self._load = load
         self._owner = owner
         load.tunnels += 1

@@ -1,0 +1,181 @@
+"""What NiceGUI says on the wire (read from 1.4.19 to 3.18), behind the few questions that a proxy asks of a framework.
+
+Sources, all in the `nicegui` package: `nicegui.py` (routes), `client.py` (the page's response), `templates/index.html`
+(the literal `query: {...}`, a Python repr in a JavaScript object), `static/nicegui.js` (the socket's address).
+Other frameworks can stand beside this module: whatever reads targets and pages by these names.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+MARK: Final = b"/_nicegui"
+"""Stands in every target that `read_route` knows; one search tells all others apart."""
+
+PAGE_MARKER: Final = b"page"
+"""The value of `X-NiceGUI-Content` on responses that hold a page."""
+
+TOKEN_PARAMETER: Final = b"_stickyproxy"
+"""Query parameter that carries a token for pages without cookies."""
+
+_ID = rb"[0-9A-Za-z-]{1,64}"
+_SOCKET = re.compile(rb"/_nicegui_ws/[^?]*(?:\?(?:[^#&]*&)*?client_id=(%b)(?:&|\Z))?" % _ID)
+_CLIENT = re.compile(rb"/_nicegui/client/(%b)/" % _ID)
+_ASSET = re.compile(rb"/_nicegui/([0-9][0-9A-Za-z.+-]{0,31})/")
+_TOKEN = re.compile(rb"[?&]%b=([0-9A-Za-z_-]{1,64})(?:&|\Z)" % TOKEN_PARAMETER)
+
+# Behind the elements (JSON in a template string, in which neither a backtick nor a raw line break can stand):
+_ANCHOR = re.compile(rb'`\), \{\s*\n\s*version: "([^"\n]{1,32})",\s*\n\s*prefix: "[^"\n]*",\s*\n\s*query: \{')
+_ANCHOR_BYTES = 1024
+"""More than an anchor can be long, prefix included: so much of the end of a piece is searched again with the next."""
+
+_LITERAL_BYTES = 16384
+"""Longest `query: {...}` that is read; the app's own parameters stand in it."""
+
+_PIECE = re.compile(rb"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[{}\[\]()]|[^'"{}\[\]()]+""", re.S)
+
+MAX_CONTENT_BYTES: Final = 64 << 20
+"""Decoded bytes of a page that are searched at the most."""
+
+
+class Kind(Enum):
+    """What a target under NiceGUI's own paths is for."""
+
+    SOCKET = "socket"  # a WebSocket or a poll
+    CLIENT = "client"  # an upload: only the page's backend can answer
+    ASSET = "asset"  # a file of one NiceGUI version
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A target of NiceGUI's own: `page` is the client id it names, `version` NiceGUI's, or empty."""
+
+    kind: Kind
+    page: bytes = b""
+    version: bytes = b""
+
+
+def read_route(target: bytes) -> Route | None:
+    """Read a target; None where NiceGUI's own paths say nothing about the backend (`/_nicegui/auto/` among them)."""
+    path, _, _ = target.partition(b"?")
+    if asset := _ASSET.search(path):
+        return Route(Kind.ASSET, version=asset[1])
+    if client := _CLIENT.search(path):
+        return Route(Kind.CLIENT, client[1])
+    if b"/_nicegui_ws/" in path:
+        socket = _SOCKET.search(target)
+        return Route(Kind.SOCKET, (socket and socket[1]) or b"")
+    return None
+
+
+def read_token(target: bytes) -> bytes | None:
+    """Read the token in a target's query; None where there is none."""
+    found = _TOKEN.search(target)
+    return found[1] if found else None
+
+
+class PageReader:
+    """Reads a page's HTML as it passes, for its client id and the NiceGUI version that built it.
+
+    encoding: the response's Content-Encoding in lower case. What cannot be decoded is not read, never an error: the
+    bytes go their way whatever is found in them. With `token`, `feed` and `end` give the page back with the token added
+    to its `query: {...}`, encoded as it came; without one they give nothing back.
+    """
+
+    def __init__(self, encoding: bytes, token: bytes | None = None) -> None:
+        self.page = b""
+        self.version = b""
+        self._done = False
+        self._tail = b""
+        self._read = 0
+        self._token = token
+        self._decoder = zlib.decompressobj(31 if encoding == b"gzip" else 15) if encoding else None
+        self._encoder = (
+            zlib.compressobj(4, zlib.DEFLATED, 31 if encoding == b"gzip" else 15) if token and encoding else None
+        )
+
+    @staticmethod
+    def can_read(encoding: bytes) -> bool:
+        """Say whether pages in an encoding can be read."""
+        return encoding in (b"", b"gzip", b"deflate")
+
+    def feed(self, content: bytes) -> bytes:
+        """Read a piece of the response's content (without its framing)."""
+        if self._decoder is not None:
+            try:
+                content = self._decoder.decompress(content)
+            except zlib.error:
+                if self._token is None:
+                    self._done = True
+                    return b""
+                raise
+        self._read += len(content)
+        out = self._search(content)
+        if self._token is None:
+            return b""
+        if self._encoder is not None:
+            return self._encoder.compress(out) + self._encoder.flush(zlib.Z_SYNC_FLUSH) if out else b""
+        return out
+
+    def end(self) -> bytes:
+        """Give what was held back, at the content's end."""
+        held, self._tail = self._tail if not self._done else b"", b""
+        self._done = True
+        if self._token is None:
+            return b""
+        return self._encoder.compress(held) + self._encoder.flush() if self._encoder is not None else held
+
+    def _search(self, content: bytes) -> bytes:
+        """Look for the anchor and the literal behind it; give back what needs to be held no longer."""
+        if self._done:
+            return content
+        text = self._tail + content
+        anchor = _ANCHOR.search(text)
+        if anchor is None:
+            keep = max(0, len(text) - _ANCHOR_BYTES)
+            self._tail = text[keep:]
+            if self._read > MAX_CONTENT_BYTES:
+                self._done = True
+                return text
+            return text[:keep]
+        page = read_client_id(text[anchor.end() :])
+        if page is None and len(text) - anchor.start() < _LITERAL_BYTES:
+            self._tail = text[anchor.start() :]  # the literal has not come in whole
+            return text[: anchor.start()]
+        self._done = True
+        self.page = page or b""
+        self.version = anchor[1]
+        if self._token is None:
+            return b""
+        added = b"'%b': '%b', " % (TOKEN_PARAMETER, self._token)
+        return text[: anchor.end()] + added + text[anchor.end() :]
+
+
+def read_client_id(literal: bytes) -> bytes | None:
+    """Read the client id out of the inside of `query: {...}`; None while its end has not come in, empty if it has none.
+
+    The literal is a Python repr: strings in either quotes, nested dicts and lists of the app's own, in which the word
+    client_id may stand too.
+    """
+    depth = 1
+    found = b""
+    key = b""
+    at = 0
+    while matched := _PIECE.match(literal, at):
+        piece = matched[0]
+        at = matched.end()
+        if piece in (b"{", b"[", b"("):
+            depth += 1
+        elif piece in (b"}", b"]", b")"):
+            depth -= 1
+            if depth == 0:
+                return found
+        elif depth == 1 and piece[0] in b"'\"":
+            if key == b"client_id" and re.fullmatch(_ID, piece[1:-1]):
+                found = piece[1:-1]
+            key = piece[1:-1] if not key else b""
+        elif depth == 1 and b"," in piece:
+            key = b""
+    return None

@@ -1,0 +1,84 @@
+"""The pages this proxy has seen a backend build or accept: which backend each of them lives on.
+
+Laws: bounded in number and time; a page with an open socket is not forgotten by time; past the bound the page that was
+used longest ago goes first. Times are seconds of any one monotonic clock.
+"""
+
+from collections.abc import Hashable
+
+
+class Page:
+    """One page: the identity of its backend, who loaded it from where (`visitor`, if known), its open sockets."""
+
+    __slots__ = ("identity", "opened", "seen", "sockets", "visitor")
+
+    def __init__(self, identity: str, seen: float, visitor: Hashable) -> None:
+        self.identity = identity
+        self.seen = seen
+        self.visitor = visitor
+        self.opened = seen
+        self.sockets = 0
+
+
+class Pages:
+    """A table from client ids to pages.
+
+    limit: most pages. ttl_s: how long a page without a socket is remembered.
+    """
+
+    __slots__ = ("_limit", "_pages", "_ttl_s")
+
+    def __init__(self, limit: int, ttl_s: float) -> None:
+        self._limit = limit
+        self._ttl_s = ttl_s
+        self._pages: dict[bytes, Page] = {}  # in order of last use
+
+    def __len__(self) -> int:
+        """Count the pages."""
+        return len(self._pages)
+
+    def find(self, page: bytes) -> Page | None:
+        """Give a page; None where it is not known."""
+        return self._pages.get(page)
+
+    def learn(self, page: bytes, identity: str, now: float, visitor: Hashable = None) -> Page:
+        """Remember that a backend built a page or accepted its socket."""
+        found = self._pages.pop(page, None)
+        if found is None:
+            while len(self._pages) >= self._limit:
+                del self._pages[next(iter(self._pages))]
+            found = Page(identity, now, visitor)
+        found.identity = identity
+        found.seen = now
+        self._pages[page] = found
+        return found
+
+    def opened(self, page: bytes, identity: str, now: float) -> None:
+        """Count a socket that a backend accepted."""
+        found = self.learn(page, identity, now)
+        if not found.sockets:
+            found.opened = now
+        found.sockets += 1
+
+    def closed(self, page: bytes, now: float) -> Page | None:
+        """Count the end of a socket; a page that was forgotten meanwhile stays forgotten (None)."""
+        found = self._pages.pop(page, None)
+        if found is not None:
+            found.sockets = max(0, found.sockets - 1)
+            found.seen = now
+            self._pages[page] = found
+        return found
+
+    def expire(self, now: float) -> None:
+        """Forget pages that have had no socket for too long; called from time to time."""
+        before = now - self._ttl_s
+        old = []
+        for page, found in self._pages.items():
+            if found.seen >= before:
+                break
+            old.append(page)
+        for page in old:
+            found = self._pages.pop(page)
+            if found.sockets:
+                found.seen = now
+                self._pages[page] = found

@@ -1,0 +1,53 @@
+"""Notice a page that reloads again and again, so that its visitor is told instead of being made to watch.
+
+In such a loop every page's socket ends as soon as it has opened: its backend refuses the handshake, and the page
+reloads. Those ends are counted for each visitor and path; pages that work are never counted, however many people behind
+one address load them. Times are seconds of any one monotonic clock.
+"""
+
+from collections.abc import Hashable
+
+WINDOW_S = 20.0
+"""A loop of NiceGUI's reloads takes about a second for each round."""
+
+SHORT_S = 1.5
+"""A socket that lived no longer than this did not carry a page: a refused one ends within a round trip or two."""
+
+
+class ReloadGuard:
+    """Counts early ends by key (who, where) over the last `WINDOW_S` seconds or a little less, in two halves.
+
+    limit: how many are borne; 0 switches the guard off. size: most keys of each half, so that a flood costs bounded
+    memory; past it nothing new is counted until the next half begins.
+    """
+
+    __slots__ = ("_began", "_current", "_last", "_limit", "_size")
+
+    def __init__(self, limit: int, size: int = 10_000) -> None:
+        self._limit = limit
+        self._size = size
+        self._began = 0.0
+        self._current: dict[Hashable, int] = {}
+        self._last: dict[Hashable, int] = {}
+
+    def ended(self, key: Hashable, lived_s: float, now: float) -> None:
+        """Hear that a page's socket has ended."""
+        if not self._limit or lived_s > SHORT_S:
+            return
+        self._turn(now)
+        if key in self._current or len(self._current) < self._size:
+            self._current[key] = self._current.get(key, 0) + 1
+
+    def loops(self, key: Hashable, now: float) -> bool:
+        """Say whether a visitor's page has reloaded too often."""
+        if not self._limit or not (self._current or self._last):
+            return False
+        self._turn(now)
+        return self._current.get(key, 0) + self._last.get(key, 0) > self._limit
+
+    def _turn(self, now: float) -> None:
+        age = now - self._began
+        if age >= WINDOW_S / 2:
+            self._last = self._current if age < WINDOW_S else {}
+            self._current = {}
+            self._began = now

@@ -1,0 +1,141 @@
+"""What an exchange does because the app is NiceGUI: find a page's backend, learn pages, ask others for an asset.
+
+Everything here is off the path of requests and responses that have nothing of NiceGUI in them; what it knows of NiceGUI
+stands in `core/nicegui.py`.
+"""
+
+from typing import TYPE_CHECKING
+
+from stickyproxy.core.backends import Backend, Pick
+from stickyproxy.core.forwarded import client_address
+from stickyproxy.core.framing import BodyReader, body_reader
+from stickyproxy.core.nicegui import Kind, PageReader, Route, read_route, read_token
+from stickyproxy.core.request import CHUNKED, RequestHead
+from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
+from stickyproxy.dataplane.watch import TokenReader, WatchedReader
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.downstream import Downstream
+
+
+_SESSION = b"sid="
+"""Stands in the query of a poll of an established session; a backend answers 400 to one it does not know."""
+
+
+class Steering:
+    """One exchange's dealings with NiceGUI."""
+
+    __slots__ = ("_asked", "_downstream", "_head", "_proxy", "route")
+
+    def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
+        self._downstream = downstream
+        self._proxy = downstream.proxy
+        self._head = head
+        self.route: Route | None = read_route(head.target)
+        self._asked: frozenset[str] = frozenset()  # backends that do not have the asset
+
+    @property
+    def page(self) -> bytes:
+        """Give the client id of the page that a socket belongs to; empty where there is none."""
+        return self.route.page if self.route is not None and self.route.kind is Kind.SOCKET else b""
+
+    @property
+    def is_asset(self) -> bool:
+        """Say whether the request is for a file that any backend of one NiceGUI version may have."""
+        return self.route is not None and self.route.kind is Kind.ASSET and self._head.method in (b"GET", b"HEAD")
+
+    def lives_on(self) -> str | None:
+        """Give the identity of the backend that the request's page lives on, as far as it is known here."""
+        if self.route is None or not self.route.page:
+            return None
+        page = self._proxy.pages.find(self.route.page)
+        return page.identity if page is not None else None
+
+    def tokens(self) -> list[bytes]:
+        """Give the tokens of query and cookies, in order."""
+        token = read_token(self._head.target)
+        return self._head.fields.tokens if token is None else [token, *self._head.fields.tokens]
+
+    def right_version(self, pick: Pick) -> Pick:
+        """Leave a backend that runs another version of NiceGUI than an asset is of, if one is known to run it."""
+        versions = self._proxy.versions
+        if not self.is_asset or self.route is None:
+            return pick
+        known = versions.get(pick.backend.identity)
+        if known is None or known == self.route.version:
+            return pick
+        for backend in self._candidates():
+            if versions.get(backend.identity) == self.route.version:
+                return self._proxy.snapshot.picks[backend.identity]
+        return pick
+
+    def asset_missing(self, pick: Pick) -> Pick | None:
+        """Give the next backend to ask for an asset that `pick`'s does not have; None where all have been asked."""
+        self._asked |= {pick.backend.identity}
+        versions, route = self._proxy.versions, self.route
+        left = [b for b in self._candidates() if b.identity not in self._asked]
+        if not left or route is None:
+            return None
+        # Who is known to run the asset's version first; who is known to run another one last.
+        left.sort(key=lambda b: {route.version: 0, None: 1}.get(versions.get(b.identity), 2))
+        self._asked |= {left[0].identity}  # once at the most, whether it answers or not
+        self._proxy.counters.asset_retries += 1
+        return self._proxy.snapshot.picks[left[0].identity]
+
+    def _candidates(self) -> tuple[Backend, ...]:
+        snapshot = self._proxy.snapshot
+        return snapshot.ready + snapshot.draining
+
+    def answered(self, pick: Pick, status: int) -> None:
+        """Hear of an answer: a poll that a backend accepts shows that the page lives there."""
+        route = self.route
+        if (
+            status == 200
+            and route is not None
+            and route.kind is Kind.SOCKET
+            and route.page
+            and _SESSION in self._head.target
+        ):
+            self._proxy.pages.learn(route.page, pick.backend.identity, self._proxy.time())
+
+
+def visitor(downstream: "Downstream", head: RequestHead) -> tuple[bytes, bytes]:
+    """Name who asks for what: the client's address and the path."""
+    said = head.fields.said
+    peer = downstream.peer
+    address = client_address(said, peer, downstream.proxy.trusted) if said and downstream.trusted else peer
+    return address, head.target.partition(b"?")[0]
+
+
+def page_body(
+    downstream: "Downstream", head: RequestHead, pick: Pick, response: ResponseHead, raw: bytes, *, plain: bool
+) -> BodyReader | None:
+    """Give a reader for a response that is a page, which learns the page as it passes; None where it cannot be read.
+
+    With `--page-token` it is a TokenReader, whose body leaves chunked or, with `plain`, ends with the connection.
+    raw: the response's head.
+    """
+    proxy = downstream.proxy
+    encoding = _content_encoding(raw)
+    if head.method != b"GET" or response.length == 0 or not PageReader.can_read(encoding):
+        return None
+    key = visitor(downstream, head)
+    identity = pick.backend.identity
+
+    def on_page(page: PageReader) -> None:
+        proxy.pages.learn(page.page, identity, proxy.time(), key)
+        if identity in proxy.snapshot.by_identity:
+            proxy.versions[identity] = page.version
+
+    with_token = proxy.settings.affinity.page_token and response.length != UNTIL_CLOSE and response.status != 206
+    if with_token and identity in proxy.snapshot.by_identity:
+        page = PageReader(encoding, proxy.snapshot.token_of(pick.backend))
+        return TokenReader(body_reader(response.length, plain=True), page, on_page, plain=plain)
+    reader = body_reader(response.length, plain=plain and response.length == CHUNKED)
+    return WatchedReader(reader, response.length, PageReader(encoding), on_page)
+
+
+def _content_encoding(raw: bytes) -> bytes:
+    low = raw.lower()
+    at = low.find(b"\r\ncontent-encoding:")
+    return low[at + 19 : low.index(b"\r\n", at + 19)].strip(b" \t") if at >= 0 else b""
