@@ -90,6 +90,7 @@ ADDRESS = Value("HOST:PORT", parse_address)
 LISTEN = Value("HOST:PORT", lambda text: parse_address(text, lowest_port=0))
 DURATION = Value("DURATION", parse_duration)
 COUNT = Value("N", _parse_count)
+SIZE = Value("SIZE", parse_size)
 LIMIT = Value("N", lambda text: 0 if text.strip() == "0" else _parse_count(text))
 
 
@@ -189,6 +190,9 @@ def cli() -> None:
 @_option("slow-start", DURATION, "30s", "Time until a new replica gets its full share of new sessions.")
 @_flag("page-token", "Put the token into the page's own socket parameters, for browsers that hold no cookies.")
 @_option("page-ttl", DURATION, f"{_AFFINITY.page_ttl_s / 60:g}m", "How long a page without a socket is remembered.")
+@_option(
+    "asset-cache", SIZE, "0", "Memory for NiceGUI's immutable files, so that a page load costs the app only its page."
+)
 @_option("reload-limit", LIMIT, str(_HELP.reload_limit),
          "Pages whose sockets fail at once, in 20 s, before their visitor is told; 0: any.")  # fmt: skip
 @_option("cookie-name", click.STRING, "stickyproxy", "Name of the cookie.")
@@ -299,7 +303,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             probers=(*PROBERS, *options["prober"]),
             ready_needs_backend=options["ready_needs_backend"],
         ),
-        help=HelpSettings(reload_limit=options["reload_limit"]),
+        help=HelpSettings(asset_cache_bytes=options["asset_cache"], reload_limit=options["reload_limit"]),
         trusted=tuple(networks),
         keepalive_s=options["tcp_keepalive"],
     )

@@ -71,7 +71,10 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True)
 class HelpSettings:
-    """What is done for a visitor whose page does not come up."""
+    """What is done to bring a page up, and for a visitor whose page does not come up."""
+
+    asset_cache_bytes: int = 0
+    """Memory for files that NiceGUI marks as immutable; 0: none are kept."""
 
     reload_limit: int = 10
     """Documents that one visitor may get from one path within 20 s, without any of them opening its socket; 0: any."""

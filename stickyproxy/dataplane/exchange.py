@@ -6,18 +6,20 @@ once, by `_finish`, `_fail`, `_break_off`, `_upgrade` or `abandon`, each of whic
 """
 
 import asyncio
-import errno
 from typing import TYPE_CHECKING
 
 from stickyproxy.core import faults
 from stickyproxy.core.affinity import choose
-from stickyproxy.core.backends import Cause, Phase, Pick, Pin
+from stickyproxy.core.assets import Asset
+from stickyproxy.core.backends import Cause, Pick, Pin
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
 from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
 from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
+from stickyproxy.dataplane.asset_flights import Flight
+from stickyproxy.dataplane.dial import ExhaustedError, UnreachableError, dial
 from stickyproxy.dataplane.steering import Steering, page_body, visitor
 from stickyproxy.dataplane.upstream import Upstream
 from stickyproxy.dataplane.watch import TokenReader
@@ -26,12 +28,7 @@ if TYPE_CHECKING:
     from stickyproxy.dataplane.downstream import Downstream
     from stickyproxy.dataplane.pool import Pool
 
-_NOT_THE_BACKENDS_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
-
 _KEPT = Pin.KEPT
-
-_HOLD_STEP_S = 0.25
-"""Longest wait between two attempts on a held request; a new snapshot ends it sooner."""
 
 _FRESH_S = 1.0
 """A request that must not be sent twice takes a pooled connection only if it was in use within this time."""
@@ -61,6 +58,8 @@ class Exchange:
     """Identities of backends that could not be reached."""
     _steering: Steering | None = None
     """What NiceGUI's own paths say; None for all others."""
+    _flight: Flight | None = None
+    """The fetch of an asset for all who want it, by this exchange or by another."""
     _until_close = False
     """The backend's connection ends with the response's body."""
     _unframed = False
@@ -85,16 +84,46 @@ class Exchange:
         pick = None
         if MARK in self.head.target or TOKEN_PARAMETER in self.head.target:
             self._steering = Steering(self.downstream, self.head)
+            key = self._steering.cache_key() if self.proxy.assets is not None else None
+            if key is not None and self.proxy.assets is not None:
+                if asset := self.proxy.assets.find(key):
+                    self._answer_asset(asset)
+                    return
+                self._flight = self.proxy.assets.board(key, self)
+                if self._flight.waiting:
+                    self.downstream.deadline = self.proxy.time() + self.proxy.times.response_s
+                    return
         elif fields.tokens:
             pick = self.proxy.snapshot.settled.get(fields.tokens[0])
+        if pick is not None:
+            self._connect(pick)
+        else:
+            self._choose_and_connect()
+
+    def _choose_and_connect(self) -> None:
+        pick = self._choose()
         if pick is None:
-            pick = self._choose()
-            if pick is None:
-                self._fail(faults.NO_BACKEND)
-                return
-            if self._steering is not None:
-                pick = self._steering.right_version(pick)
-        self._connect(pick)
+            self._fail(faults.NO_BACKEND)
+        else:
+            self._connect(self._steering.right_version(pick) if self._steering is not None else pick)
+
+    def flight_landed(self, asset: Asset | None) -> None:
+        """Hear that the fetch this exchange waited for has ended: with the file, or with nothing for others."""
+        self.downstream.deadline = 0.0
+        if asset is not None:
+            self._answer_asset(asset)
+        else:
+            self._choose_and_connect()
+
+    def _answer_asset(self, asset: Asset) -> None:
+        """End with a file from the cache."""
+        downstream, now = self.downstream, self.proxy.time()
+        downstream.last = downstream.last or self.proxy.draining
+        close = b"\r\nConnection: close" if downstream.last else b""
+        response = asset.answer(now, self.head.fields.value(b"if-none-match") or b"", close)
+        self.proxy.counters.responses[int(response[9:10])] += 1
+        downstream.transport.write(response)
+        downstream.finished(now, request_done=True)
 
     def _choose(self, cause: Cause = Cause.NONE) -> Pick | None:
         proxy = self.proxy
@@ -126,36 +155,17 @@ class Exchange:
 
     async def _dial(self, pool: "Pool") -> None:
         """Open a connection to the picked backend; go on with `_send`, another backend or an answer of our own."""
-        proxy = self.proxy
-        hold_until = proxy.time() + proxy.settings.affinity.hold_s if pool.backend.phase is Phase.PAUSED else 0.0
-        while True:
-            address = pool.backend.address
-            proxy.counters.dials += 1
-            try:
-                async with asyncio.timeout(proxy.times.connect_s):
-                    _, upstream = await proxy.loop.create_connection(lambda: Upstream(pool), *address)
-            except OSError as error:  # TimeoutError is one
-                problem = error
-            else:
-                break
-            if problem.errno in _NOT_THE_BACKENDS_FAULT:
-                proxy.log.error(
-                    "cannot connect to backend %s: %s; raise the limit of open files", pool.backend, problem
-                )
-                self._dialling = None
-                self._fail(faults.OUT_OF_RESOURCES)
-                return
-            left = hold_until - proxy.time()
-            if left <= 0 or pool.closed:
-                self._dialling = None
-                proxy.backend_refused(pool, problem)
-                self._move(Cause.TIMEOUT if isinstance(problem, TimeoutError) else Cause.REFUSED)
-                return
-            await proxy.snapshot_change(min(left, _HOLD_STEP_S))
-        self._dialling = None
-        proxy.backend_accepted(pool)
-        proxy.tune(upstream.transport)
-        self._send(upstream, proxy.time())
+        try:
+            upstream = await dial(self.proxy, pool)
+        except UnreachableError as error:
+            self._dialling = None
+            self._move(error.cause)
+        except ExhaustedError as error:
+            self._dialling = None
+            self._fail(error.fault)
+        else:
+            self._dialling = None
+            self._send(upstream, self.proxy.time())
 
     def _move(self, cause: Cause) -> None:
         """Leave a backend that cannot be reached for another; its pages are lost with it, a dead end would be worse."""
@@ -276,6 +286,10 @@ class Exchange:
                 kept = drop_fields(data[: end - 4] if kept is None else kept, (b"cache-control",))
                 added = b"\r\nCache-Control: no-store"
             self._steering.answered(pick, response.status)
+            if self._flight is not None:
+                reader = self._flight.keep(
+                    response, data[: end - 4] if kept is None else kept, plain=not self.head.minor
+                )
         elif response.page:
             if self.head.navigation and self.proxy.reloads.loops(visitor(downstream, self.head), self.proxy.time()):
                 self._fail(faults.RELOAD_LOOP)
@@ -365,6 +379,8 @@ class Exchange:
     def _finish(self, *, clean: bool) -> None:
         """End with a whole response; `clean`: the backend sent nothing behind it."""
         now = self.proxy.time()
+        if self._flight is not None:
+            self._flight.end(now)
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.exchange = None
@@ -378,6 +394,8 @@ class Exchange:
 
     def _fail(self, fault: Fault) -> None:
         """End with an answer of our own; nothing of a final response has been sent yet."""
+        if self._flight is not None:
+            self._flight.end()
         self._drop_upstream()
         downstream, head = self.downstream, self.head
         downstream.last = downstream.last or not self.request_done or self.proxy.draining
@@ -396,6 +414,8 @@ class Exchange:
 
     def _break_off(self) -> None:
         """End in the middle of a response, so that the client can tell that it is not whole."""
+        if self._flight is not None:
+            self._flight.end()
         self._drop_upstream()
         self.proxy.counters.faults["broken-off"] += 1
         # Where only the connection's end tells the body's, a clean end would lie: reset it.
@@ -431,12 +451,15 @@ class Exchange:
 
     def abandon(self) -> None:
         """End because the client has gone."""
+        if self._flight is not None:
+            self._flight.end()
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
         self._drop_upstream()
 
     def _drop_upstream(self) -> None:
+        """Let go of the backend's connection in whatever state it is."""
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.exchange = None

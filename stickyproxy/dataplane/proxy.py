@@ -24,6 +24,7 @@ from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Status
+from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.tunnel import Tunnel
@@ -56,6 +57,7 @@ class Proxy:
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
         self.versions: dict[str, bytes] = {}  # NiceGUI's, by identity, learned from the pages a backend built
+        self.assets = AssetFlights(settings.help.asset_cache_bytes) if settings.help.asset_cache_bytes else None
         self.reloads = ReloadGuard(settings.help.reload_limit)
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)

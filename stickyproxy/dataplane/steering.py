@@ -44,6 +44,18 @@ class Steering:
         """Say whether the request is for a file that any backend of one NiceGUI version may have."""
         return self.route is not None and self.route.kind is Kind.ASSET and self._head.method in (b"GET", b"HEAD")
 
+    def cache_key(self) -> bytes | None:
+        """Give the key under which the asset may be kept and found; None where this request needs its own answer."""
+        fields = self._head.fields
+        if not self.is_asset or self._head.method != b"GET" or fields.length:
+            return None
+        if any(fields.value(name) is not None for name in (b"range", b"authorization")):
+            return None
+        if b"no-cache" in (fields.value(b"cache-control") or b"").lower():  # somebody reloads by force
+            return None
+        prefix = next((value for name, value in fields.said or () if name == b"x-forwarded-prefix"), b"")
+        return b"\n".join((fields.host, prefix, fields.value(b"accept-encoding") or b"", self._head.target))
+
     def lives_on(self) -> str | None:
         """Give the identity of the backend that the request's page lives on, as far as it is known here."""
         if self.route is None or not self.route.page:

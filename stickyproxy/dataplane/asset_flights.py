@@ -1,0 +1,127 @@
+"""One request for an asset at a time: the first fetches it, the others wait and are answered from the cache.
+
+Laws: whoever waits is answered or sent on its own way when the fetch ends, however it ends; a fetch ends exactly once.
+"""
+
+from typing import TYPE_CHECKING
+
+from stickyproxy.core.assets import Asset, AssetCache, asset_head, etag_of
+from stickyproxy.core.framing import BodyReader, ChunkedReader, body_reader
+from stickyproxy.core.request import CHUNKED
+from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.exchange import Exchange
+
+
+class AssetFlights:
+    """The cache and the fetches that will fill it."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.cache = AssetCache(limit_bytes)
+        self.hits = 0
+        self.misses = 0
+        self._waiting: dict[bytes, list[Exchange]] = {}
+
+    def find(self, key: bytes) -> Asset | None:
+        """Give a kept file."""
+        asset = self.cache.get(key)
+        if asset is not None:
+            self.hits += 1
+        return asset
+
+    def board(self, key: bytes, exchange: "Exchange") -> "Flight":
+        """Begin a fetch, or wait for the one that is under way: then `flight_landed` tells the exchange of its end."""
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(exchange)
+            return Flight(self, key, exchange, waiting=True)
+        self._waiting[key] = []
+        self.misses += 1
+        return Flight(self, key, exchange, waiting=False)
+
+    def leave(self, key: bytes, exchange: "Exchange") -> None:
+        """Hear that an exchange waits no more; idempotent."""
+        waiting = self._waiting.get(key)
+        if waiting is not None and exchange in waiting:
+            waiting.remove(exchange)
+
+    def land(self, key: bytes, asset: Asset | None) -> None:
+        """End a fetch: keep the file, if there is one to keep, and let all that wait go on."""
+        if asset is not None:
+            self.cache.put(key, asset)
+        for exchange in self._waiting.pop(key, ()):
+            exchange.flight_landed(asset)
+
+
+class Flight:
+    """One exchange's part in a fetch: it fetches, or it is `waiting` for who does."""
+
+    __slots__ = ("_ended", "_exchange", "_flights", "_key", "_reader", "waiting")
+
+    def __init__(self, flights: AssetFlights, key: bytes, exchange: "Exchange", *, waiting: bool) -> None:
+        self.waiting = waiting
+        self._flights = flights
+        self._key = key
+        self._exchange = exchange
+        self._reader: KeepingReader | None = None
+        self._ended = False
+
+    def keep(self, response: ResponseHead, head: bytes, *, plain: bool) -> BodyReader | None:
+        """Give a reader that keeps the file, if it is one to keep (None: not); else let those go on who wait for it.
+
+        head: the response's, without hop-by-hop lines and without its last empty line.
+        """
+        if self.waiting:
+            return None  # the fetch it waited for brought nothing, so it fetches for itself alone
+        largest, length = self._flights.cache.largest, response.length
+        storable = response.status == 200 and response.shared and length not in (0, UNTIL_CLOSE) and length <= largest
+        if not storable or asset_head(head, 0) is None:
+            self.end()
+            return None
+        reader = body_reader(length, plain=plain and length == CHUNKED)
+        self._reader = KeepingReader(reader, length, head, largest)
+        return self._reader
+
+    def end(self, now: float | None = None) -> None:
+        """End this part; with a time (seconds, monotonic), the file that has come in whole is kept. Idempotent."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.waiting:
+            self._flights.leave(self._key, self._exchange)
+        else:
+            reader = self._reader
+            self._flights.land(self._key, reader.asset(now) if reader is not None and now is not None else None)
+
+
+class KeepingReader:
+    """Passes a body on as another reader does, and keeps a copy of its content of up to `limit_bytes`."""
+
+    __slots__ = ("_content", "_head", "_limit_bytes", "_pieces", "_reader", "_size", "done")
+
+    def __init__(self, reader: BodyReader, length: int, head: bytes, limit_bytes: int) -> None:
+        self._reader = reader
+        self._content = ChunkedReader(plain=True) if length == CHUNKED else None
+        self._head = head
+        self._limit_bytes = limit_bytes
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self.done = reader.done
+
+    def feed(self, data: bytes) -> tuple[bytes, int]:
+        """Pass on and keep."""
+        out, taken = self._reader.feed(data)
+        self.done = self._reader.done
+        if self._size <= self._limit_bytes:
+            content = out if self._content is None else self._content.feed(data[:taken])[0]
+            self._size += len(content)
+            self._pieces.append(content)
+            if self._size > self._limit_bytes:
+                self._pieces.clear()
+        return out, taken
+
+    def asset(self, now: float) -> Asset | None:
+        """Give the file, once the body is whole; None where it is not to be kept."""
+        head = asset_head(self._head, self._size) if self.done and self._size <= self._limit_bytes else None
+        return Asset(head, b"".join(self._pieces), etag_of(head), now) if head is not None else None

@@ -1,0 +1,61 @@
+"""Open a connection to a backend, and hold on for one that is paused and may come back."""
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING
+
+from stickyproxy.core import faults
+from stickyproxy.core.backends import Cause, Phase
+from stickyproxy.core.faults import Fault
+from stickyproxy.dataplane.upstream import Upstream
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.pool import Pool
+    from stickyproxy.dataplane.proxy import Proxy
+
+_NOT_THE_BACKENDS_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+
+_HOLD_STEP_S = 0.25
+"""Longest wait between two attempts on a held request; a new snapshot ends it sooner."""
+
+
+class UnreachableError(Exception):
+    """The backend cannot be reached; nothing was sent, so the request may go to another."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.value)
+        self.cause = cause
+
+
+class ExhaustedError(Exception):
+    """The proxy cannot open connections, which says nothing about any backend; `fault` is the answer to give."""
+
+    fault: Fault = faults.OUT_OF_RESOURCES
+
+
+async def dial(proxy: "Proxy", pool: "Pool") -> Upstream:
+    """Open a connection to a pool's backend.
+
+    A paused backend that refuses is tried again for `--hold` seconds, as long as it is listed. Raises UnreachableError
+    or ExhaustedError.
+    """
+    hold_until = proxy.time() + proxy.settings.affinity.hold_s if pool.backend.phase is Phase.PAUSED else 0.0
+    while True:
+        proxy.counters.dials += 1
+        try:
+            async with asyncio.timeout(proxy.times.connect_s):
+                _, upstream = await proxy.loop.create_connection(lambda: Upstream(pool), *pool.backend.address)
+        except OSError as error:  # TimeoutError is one
+            problem = error
+        else:
+            proxy.backend_accepted(pool)
+            proxy.tune(upstream.transport)
+            return upstream
+        if problem.errno in _NOT_THE_BACKENDS_FAULT:
+            proxy.log.error("cannot connect to backend %s: %s; raise the limit of open files", pool.backend, problem)
+            raise ExhaustedError
+        left = hold_until - proxy.time()
+        if left <= 0 or pool.closed:
+            proxy.backend_refused(pool, problem)
+            raise UnreachableError(Cause.TIMEOUT if isinstance(problem, TimeoutError) else Cause.REFUSED)
+        await proxy.snapshot_change(min(left, _HOLD_STEP_S))
