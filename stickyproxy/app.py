@@ -94,7 +94,7 @@ class App:
 
                 admin = AdminServer(lambda: self.proxy.status(self.discovery.status))
                 await admin.listen(admin_listener)
-            self._log.info("stickyproxy %s serves on %s", __version__, self._settings.listen)
+            self._log.info("stickyproxy %s serves on %s", __version__, Address(*listener.getsockname()[:2]))
             await self._stop.wait()
             await self._drain()
             if admin is not None:

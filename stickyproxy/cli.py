@@ -33,14 +33,18 @@ ENVIRONMENT_PREFIX = "STICKYPROXY_"
 class Value(click.ParamType[Any]):
     """A value that one of our parsers reads; several in one environment variable stand apart by commas or blanks."""
 
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+    def __init__(
+        self, name: str, parse: Callable[[str], Any], *, apart: str = r"[,\s]+", numbers: bool = False
+    ) -> None:
         self.name = name
         self._parse = parse
+        self._apart = apart
+        self._numbers = numbers
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse text (or a number from the file) into the value."""
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
-            return value  # it has been parsed before: a default
+        """Parse text (or, where the file may hold one, a number) into the value."""
+        if not isinstance(value, str) and (not self._numbers or type(value) not in (int, float)):
+            self.fail(f"expected {'text or a number' if self._numbers else 'text'}, found {value!r}", param, ctx)
         try:
             return self._parse(str(value))
         except ValueError as error:
@@ -48,7 +52,7 @@ class Value(click.ParamType[Any]):
 
     def split_envvar_value(self, rv: str) -> Sequence[str]:
         """Split what an environment variable holds for an option that may be given several times."""
-        return [part for part in re.split(r"[,\s]+", rv) if part]
+        return [part for part in re.split(self._apart, rv.strip()) if part]
 
 
 def _parse_admin(text: str) -> Address | None:
@@ -67,6 +71,19 @@ def _parse_path(text: str) -> bytes:
     return text.encode()
 
 
+def _parse_prober(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected the beginning of a User-Agent, found nothing: every request would be a probe")
+    return text
+
+
+def _parse_keepalive(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds > 32767:  # TCP_KEEPIDLE, tcp(7)
+        raise ValueError(f"expected at most 9h, found {text!r}")
+    return seconds
+
+
 def _parse_workers(text: str) -> int:
     if text.strip() != "1":
         raise ValueError(f"expected 1, found {text!r}: this version serves with one process; run more replicas instead")
@@ -81,17 +98,18 @@ def _parse_head_bytes(text: str) -> int:
 
 
 def _parse_count(text: str) -> int:
-    if not text.strip().isdigit() or int(text) < 1:
+    if not re.match(r"\s*[1-9][0-9]{0,8}\s*\Z", text):
         raise ValueError(f"expected a whole number from 1 up, found {text!r}")
     return int(text)
 
 
 ADDRESS = Value("HOST:PORT", parse_address)
 LISTEN = Value("HOST:PORT", lambda text: parse_address(text, lowest_port=0))
-DURATION = Value("DURATION", parse_duration)
-COUNT = Value("N", _parse_count)
-SIZE = Value("SIZE", parse_size)
-LIMIT = Value("N", lambda text: 0 if text.strip() == "0" else _parse_count(text))
+DURATION = Value("DURATION", parse_duration, numbers=True)
+TEXT = Value("TEXT", str)
+COUNT = Value("N", _parse_count, numbers=True)
+SIZE = Value("SIZE", parse_size, numbers=True)
+LIMIT = Value("N", lambda text: 0 if text.strip() == "0" else _parse_count(text), numbers=True)
 
 
 def _option(name: str, type_: click.ParamType[Any], default: Any, help_: str, **more: Any) -> Callable[[Any], Any]:
@@ -129,7 +147,10 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
             raise click.BadParameter(f"{path!r} holds an unknown setting {key!r}{hint}", ctx, param)
-        if known[name].multiple and not isinstance(value, list):
+        option = known[name]
+        if isinstance(option, click.Option) and option.is_flag and not isinstance(value, bool):
+            raise click.BadParameter(f"expected true or false in {path!r}, found {value!r}", ctx, option)
+        if option.multiple and not isinstance(value, list):
             value = [value]
         defaults[name] = value
     ctx.default_map = defaults
@@ -183,9 +204,9 @@ def cli() -> None:
 @_option("affinity", click.Choice(["cookie", "hash"]), "cookie", "How a browser is bound to a replica.")
 @_option("hash-key", Value("KEY", parse_hash_key), "address",
          "Key of --affinity hash: header:NAME, cookie:NAME, query:NAME or address (the client's).")  # fmt: skip
-@_option("secret", Value("TEXT", _parse_secret), None,
+@_option("secret", Value("TEXT", _parse_secret, apart=r"\n+"), None,
          "Key of the cookie's token. Repeatable: the first signs, all verify.", multiple=True)  # fmt: skip
-@_option("secret-file", click.Path(), None, "File with one secret a line; these come before --secret.")
+@_option("secret-file", Value("FILE", str), None, "File with one secret a line; these come before --secret.")
 @_option("hold", DURATION, "3s", "How long a request waits for a replica that is not ready and refuses.")
 @_option("slow-start", DURATION, "30s", "Time until a new replica gets its full share of new sessions.")
 @_flag("page-token", "Put the token into the page's own socket parameters, for browsers that hold no cookies.")
@@ -195,9 +216,9 @@ def cli() -> None:
 )
 @_option("reload-limit", LIMIT, str(_HELP.reload_limit),
          "Pages whose sockets fail at once, in 20 s, before their visitor is told; 0: any.")  # fmt: skip
-@_option("cookie-name", click.STRING, "stickyproxy", "Name of the cookie.")
-@_option("cookie-path", click.STRING, "/", "Path of the cookie.")
-@_option("cookie-domain", click.STRING, "", "Domain of the cookie; empty: the very host.")
+@_option("cookie-name", TEXT, "stickyproxy", "Name of the cookie.")
+@_option("cookie-path", TEXT, "/", "Path of the cookie.")
+@_option("cookie-domain", TEXT, "", "Domain of the cookie; empty: the very host.")
 @_option(
     "cookie-samesite", click.Choice(["Lax", "Strict", "None"], case_sensitive=False), "Lax", "None is for iframes."
 )
@@ -208,7 +229,7 @@ def cli() -> None:
          "Whose X-Forwarded-* are believed: a CIDR, `private` or `none`. Repeatable.", multiple=True)  # fmt: skip
 @_option("health-path", Value("PATH", _parse_path), None,
          "Path on the main port that is answered like /readyz. Repeatable.", multiple=True)  # fmt: skip
-@_option("prober", click.STRING, None,
+@_option("prober", Value("TEXT", _parse_prober, apart=r"\s*,\s*"), None,
          "Beginning of one more User-Agent of health probes. Repeatable.", multiple=True)  # fmt: skip
 @_flag("ready-needs-backend", "Be unready while no replica is usable.")
 @_option("connect-timeout", DURATION, f"{_TIMES.connect_s:g}s", "Time for a replica to accept a connection.")
@@ -222,14 +243,19 @@ def cli() -> None:
          "Time an idle connection to a replica is kept; below the app's own (uvicorn: 5 s).")  # fmt: skip
 @_option(
     "max-head-bytes",
-    Value("SIZE", _parse_head_bytes),
+    Value("SIZE", _parse_head_bytes, numbers=True),
     f"{_LIMITS.head_bytes >> 10}k",
     "Largest head of a request or a response.",
 )
 @_option("max-headers", COUNT, str(_LIMITS.headers), "Most header lines of a request.")
-@_option("tcp-keepalive", DURATION, "15s", "Idle time before TCP keep-alive probes; 0: none.")
+@_option(
+    "tcp-keepalive",
+    Value("DURATION", _parse_keepalive, numbers=True),
+    "15s",
+    "Idle time before TCP keep-alive probes; 0: none.",
+)
 @_option("drain-timeout", DURATION, "20s", "Time for open work after SIGTERM.")
-@_option("workers", Value("N", _parse_workers), "1", "Processes that serve.")
+@_option("workers", Value("N", _parse_workers, numbers=True), "1", "Processes that serve.")
 @_option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
@@ -265,6 +291,8 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         )
     secrets = (*_read_secrets(ctx, options["secret_file"]), *options["secret"])
     max_age = options["cookie_max_age"]
+    if max_age is not None and max_age < 1:
+        raise click.UsageError(f"--cookie-max-age: expected at least 1s, found {max_age:g}: no cookie would stay", ctx)
     try:
         cookie = CookieSettings(
             name=options["cookie_name"],
@@ -358,6 +386,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process."""
     try:
         code = cli.main(args=arguments, prog_name="stickyproxy", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         click.echo(f"stickyproxy: {_one_line(error)}", err=True)
         sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)

@@ -5,6 +5,7 @@ hash`) the rendezvous hash of a key, then balance. A backend of phase `paused` k
 them but for new documents.
 """
 
+import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,6 +13,8 @@ from enum import Enum
 from stickyproxy.core.backends import Backend, Cause, Phase, Pick, Pin, Snapshot
 from stickyproxy.core.balance import Balancer
 from stickyproxy.core.rendezvous import rank
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # token, RFC 9110 section 5.6.2
 
 
 class KeySource(Enum):
@@ -33,10 +36,10 @@ class HashKey:
 
 def parse_hash_key(text: str) -> HashKey:
     """Parse `header:NAME`, `cookie:NAME`, `query:NAME` or `address`; ValueError says what was expected."""
-    source, _, name = text.strip().partition(":")
+    source, _, name = (part.strip() for part in text.partition(":"))
     try:
         found = KeySource(source.lower())
-        if (found is KeySource.ADDRESS) == bool(name):
+        if not _NAME.match(name) if found is not KeySource.ADDRESS else name:
             raise ValueError
         encoded = name.encode("ascii")
     except ValueError:
@@ -89,7 +92,9 @@ def choose(
     backend = _by_balance(snapshot, balancer, now, excluded)
     if backend is None:
         return None
-    return Pick(backend, Pin.NEW if cause is Cause.NONE else Pin.MOVED, cause)
+    if page is None and not tokens:
+        return Pick(backend, Pin.NEW)  # whatever was tried in vain: nothing had been bound
+    return Pick(backend, Pin.MOVED, cause)
 
 
 def _by_hash(key: bytes, snapshot: Snapshot, excluded: Container[str], cause: Cause) -> Pick | None:

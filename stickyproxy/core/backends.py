@@ -24,6 +24,9 @@ class Phase(Enum):
     DRAINING = "draining"
 
 
+_USE = (Phase.READY, Phase.DRAINING, Phase.PAUSED)
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One pod's address that we forward to.
@@ -110,9 +113,10 @@ class Snapshot:
 
     def __init__(self, backends: Iterable[Backend], secrets: Secrets) -> None:
         by_address: dict[Address, Backend] = {}
-        for backend in sorted(backends, key=lambda b: b.identity):
+        # Of two with one address, the one that is of more use stays: the other is a pod whose address was given anew.
+        for backend in sorted(backends, key=lambda b: (_USE.index(b.phase), b.identity)):
             by_address.setdefault(backend.address, backend)
-        self.backends = tuple(by_address.values())
+        self.backends = tuple(sorted(by_address.values(), key=lambda b: b.identity))
         self.by_identity = {b.identity: b for b in self.backends}
         self.ready = tuple(b for b in self.backends if b.phase is Phase.READY)
         self.paused = tuple(b for b in self.backends if b.phase is Phase.PAUSED)

@@ -16,7 +16,7 @@ MAX_LINE_BYTES = 4096
 _FORBIDDEN_TRAILERS = frozenset(
     (b"transfer-encoding", b"content-length", b"host", b"connection", b"cookie", b"set-cookie", b"authorization",
      b"trailer", b"te", b"upgrade", b"content-encoding", b"content-type", b"content-range", b"cache-control",
-     b"expect", b"forwarded", b"x-real-ip")
+     b"expect", b"forwarded", b"x-real-ip", b"keep-alive", b"proxy-connection")
 )  # fmt: skip
 """Fields that must not be merged from a trailer (RFC 9110 section 6.5.1); X-Forwarded-* likewise."""
 
@@ -121,6 +121,8 @@ class ChunkedReader:
         match = _SIZE_LINE.match(data, at)
         if not match:
             return self._hold(data, at)
+        if match.end() - at > MAX_LINE_BYTES:
+            raise BadBodyError("a chunk's size line is too long")
         size = int(match[1], 16)
         if size:
             self._left = size + 2
@@ -138,6 +140,8 @@ class ChunkedReader:
             if found < 0:
                 return self._hold(data, at)
             end, section = found + 4, data[at:found]
+            if end - at > MAX_LINE_BYTES:
+                raise BadBodyError("a trailer section is too long")
         kept = [line for line in section.split(b"\r\n") if line and _keep_trailer(line)]
         self.done = True
         if not self._plain:
@@ -158,8 +162,8 @@ class ChunkedReader:
 def _keep_trailer(line: bytes) -> bool:
     if not _FIELD_LINE.match(line):
         raise BadBodyError("expected a header line in the trailer section")
-    name = line.partition(b":")[0].lower()
-    return name not in _FORBIDDEN_TRAILERS and not name.startswith((b"x-forwarded-", b"x_forwarded_"))
+    name = line.partition(b":")[0].lower().replace(b"_", b"-")  # CGI-like servers read both alike
+    return name not in _FORBIDDEN_TRAILERS and not name.startswith(b"x-forwarded-")
 
 
 def body_reader(length: int, *, plain: bool = False) -> BodyReader:

@@ -27,7 +27,7 @@ _REQUEST_LINE_START = re.compile(rb"[!#$%&'*+\-.^_`|~\w]{1,32}( [^ \r\n]*( (H(T(
 
 # The header lines a proxy must see, searched in the lower-cased head; everything else passes unread.
 _SEEN = (
-    rb"\r\n(host|connection|cookie|content-length|transfer-encoding|expect|upgrade|te|keep-alive|proxy-connection"
+    rb"\r\n(host|connection|cookie|content-length|transfer-encoding|upgrade|te|keep-alive|proxy-connection"
     rb"|http2-settings|forwarded|x[-_]real[-_]ip|x[-_]forwarded[-_][^:\r]*|user-agent(?=:[ \t]*(?:%b))%b):([^\r]*)"
 )
 
@@ -51,7 +51,7 @@ class RequestFields:
     """
 
     __slots__ = (
-        "close", "continues", "host", "kept", "length", "probe", "raw", "said", "tokens", "upgrade", "upstream",
+        "close", "host", "kept", "length", "probe", "raw", "said", "tokens", "upgrade", "upstream",
     )  # fmt: skip
 
     def __init__(self, raw: bytes) -> None:
@@ -61,7 +61,6 @@ class RequestFields:
         self.host = b""
         self.length = 0
         self.close = False
-        self.continues = False
         self.upgrade = b""
         self.probe = False
         self.tokens: list[bytes] = []
@@ -114,11 +113,10 @@ class RequestReader:
     max_headers: most header lines in a head.
     """
 
-    __slots__ = ("_cookie", "_cookie_mark", "_max_headers", "_seen")
+    __slots__ = ("_cookie", "_max_headers", "_seen")
 
     def __init__(self, cookie: str, probers: Iterable[str] = (), max_headers: int = 128) -> None:
         self._cookie = cookie.encode()
-        self._cookie_mark = self._cookie + b"="
         self._max_headers = max_headers
         agents = b"|".join(re.escape(p.lower().encode()) for p in probers)
         # With no prober the alternative must match nothing at all: (?!) never does.
@@ -128,7 +126,8 @@ class RequestReader:
         """Parse one whole head, request line to empty line inclusive; HeadError says what is wrong with it."""
         line_end = raw.index(b"\r\n")
         words = raw[:line_end].split(b" ")
-        if len(words) != 3 or not words[1]:
+        # llhttp would skip line breaks before the method; they were taken off before, and only as whole CRLFs.
+        if len(words) != 3 or not words[1] or not raw[:1].isalpha():
             _refuse("bad-request-line", "Expected METHOD TARGET HTTP/1.1 in the request's first line.")
         method, target, version = words
         if version == b"HTTP/1.1":
@@ -174,14 +173,13 @@ class RequestReader:
                 fields.probe = True
                 continue
             value = match[2].strip(b" \t")
-            if name == b"expect":
-                fields.continues = value == b"100-continue"
-                continue
             if name == b"cookie":
                 written = raw[match.start(2) : end]
-                if self._cookie_mark not in written:
+                if self._cookie not in written:
                     continue
                 left, taken = split_cookie(written, self._cookie)
+                if not taken:
+                    continue
                 fields.tokens += taken
                 kept.append(raw[keep_from:start])
                 if left:
@@ -261,16 +259,19 @@ def looks_like_head(start: bytes) -> bool:
     """
     line, newline, _ = start.partition(b"\n")
     if not newline:
-        return bool(_REQUEST_LINE_START.match(line)) or not line
+        return bool(_REQUEST_LINE_START.match(line)) or line in (b"", b"\r")
     words = line.split(b" ")
     return line.endswith(b"\r") and len(words) == 3 and words[2].startswith(b"HTTP/")
 
 
 def drop_fields(fields: bytes, names: Iterable[bytes]) -> bytes:
-    """Cut the lines of some fields (lower-case names) out of header lines that each stand behind a CRLF."""
+    """Cut the lines of some fields (lower-case names) out of header lines that each stand behind a CRLF.
+
+    What stands before the first CRLF (a status line, or nothing) always stays.
+    """
     unwanted = set(names)
-    lines = fields.split(b"\r\n")
-    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in unwanted)
+    first, *lines = fields.split(b"\r\n")
+    return b"\r\n".join((first, *(line for line in lines if line.partition(b":")[0].lower() not in unwanted)))
 
 
 def _parse_length(value: bytes) -> int:
@@ -294,6 +295,8 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
     # The target's authority replaces Host, by the RFC; two that differ are an attack or a mistake.
     if authority.lower() != host.lower():
         _refuse("bad-host", "The host in the request's target differs from the Host header.")
+    if not path and method == b"OPTIONS":
+        return b"*"  # RFC 9112 section 3.2.4: asks about the server as a whole
     return path if path.startswith(b"/") else b"/" + path
 
 

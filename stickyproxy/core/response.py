@@ -17,12 +17,14 @@ from stickyproxy.core.request import CHUNKED, drop_fields
 UNTIL_CLOSE: Final = -2
 """The `length` of a body that ends with the connection."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n")
 
 _SEEN = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|cache-control|keep-alive|proxy-connection|te|upgrade|x-nicegui-content)"
     rb":([^\r]*)"
 )
+
+_LASTING = re.compile(rb"(?:s-maxage|max-age)=\"?0*[1-9]")
 
 _NEVER_NOMINATED = frozenset((b"content-length", b"transfer-encoding", b"set-cookie"))
 
@@ -70,7 +72,7 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     framings = 0
     for name, written in _SEEN.findall(low):
         if name == b"cache-control":
-            head.shared = head.shared or b"public" in written or b"s-maxage" in written
+            head.shared = head.shared or _shared(written)
             continue
         if name == b"x-nicegui-content":
             head.page = written.strip(b" \t") == PAGE_MARKER
@@ -108,6 +110,13 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     elif method == b"HEAD" or status == 304:
         head.length = 0  # its Content-Length, where there is one, speaks of the body that GET would bring
     return head
+
+
+def _shared(directives: bytes) -> bool:
+    """Say whether Cache-Control lets shared caches keep a response for some time (RFC 9111 section 3)."""
+    if b"no-store" in directives or b"private" in directives:
+        return False
+    return b"public" in directives or bool(_LASTING.search(directives))
 
 
 def _cut(raw: bytes, low: bytes, minor: bool) -> bytes:

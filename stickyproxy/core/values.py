@@ -26,11 +26,12 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 )
 """What `--trusted-proxy private` means: addresses that cannot come from the internet by themselves."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\Z")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h)?\Z")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"(\d+)\s*([kKmMgG])?(?:i?[bB])?\Z")
+_SIZE = re.compile(r"([0-9]{1,15})\s*([kKmMgG])?(?:i?[bB])?\Z")
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_HOSTNAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOSTNAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")  # RFC 1123 section 2.1, and underscores
 
 
 class Address(NamedTuple):
@@ -48,7 +49,7 @@ def parse_address(text: str, *, lowest_port: int = 1) -> Address:
     """Parse HOST:PORT, [IPv6]:PORT or :PORT (all interfaces); a port lies in lowest_port..65535."""
     expected = f"expected HOST:PORT with a port from {lowest_port} to 65535, found {text!r}"
     host, colon, port_text = text.strip().rpartition(":")
-    if not colon or not port_text.isascii() or not port_text.isdigit():
+    if not colon or not re.match(r"[0-9]{1,5}\Z", port_text):
         raise ValueError(expected)
     port = int(port_text)
     if not lowest_port <= port <= 65535:

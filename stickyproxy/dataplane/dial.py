@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stickyproxy.core import faults
@@ -44,9 +45,11 @@ async def dial(proxy: "Proxy", pool: "Pool") -> Upstream:
         proxy.counters.dials += 1
         try:
             async with asyncio.timeout(proxy.times.connect_s):
-                _, upstream = await proxy.loop.create_connection(lambda: Upstream(pool), *pool.backend.address)
+                _, upstream = await proxy.loop.create_connection(partial(Upstream, pool), *pool.backend.address)
         except OSError as error:  # TimeoutError is one
             problem = error
+        except UnicodeError as error:  # what the resolver makes of a name that cannot be one
+            problem = OSError(str(error))
         else:
             proxy.backend_accepted(pool)
             proxy.tune(upstream.transport)
@@ -55,7 +58,11 @@ async def dial(proxy: "Proxy", pool: "Pool") -> Upstream:
             proxy.log.error("cannot connect to backend %s: %s; raise the limit of open files", pool.backend, problem)
             raise ExhaustedError
         left = hold_until - proxy.time()
-        if left <= 0 or pool.closed:
-            proxy.backend_refused(pool, problem)
-            raise UnreachableError(Cause.TIMEOUT if isinstance(problem, TimeoutError) else Cause.REFUSED)
-        await proxy.snapshot_change(min(left, _HOLD_STEP_S))
+        if left > 0:
+            await proxy.snapshot_change(min(left, _HOLD_STEP_S))
+            backend = proxy.snapshot.by_identity.get(pool.backend.identity)
+            if backend is not None:
+                pool = proxy.pool_of(backend)  # it may have come back at another address
+                continue
+        proxy.backend_refused(pool, problem)
+        raise UnreachableError(Cause.TIMEOUT if isinstance(problem, TimeoutError) else Cause.REFUSED)

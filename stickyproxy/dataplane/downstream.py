@@ -6,6 +6,8 @@ answer, client too slow, or lingering.
 """
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
@@ -23,15 +25,24 @@ REMEMBERED_BYTES = 4096
 """Largest head whose findings a connection remembers for its next request; larger ones are rare and cost memory."""
 
 
+def reset_connection(transport: asyncio.Transport) -> None:
+    """Drop a connection so that its peer sees a reset, not an end (SO_LINGER of 0 s, socket(7))."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and not transport.is_closing():
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
 class Downstream(asyncio.Protocol):
     """A client's connection, until it ends or becomes a tunnel.
 
-    `deadline` is in loop time, 0 for none. `last`: the connection ends after the current response.
+    `deadline` is in loop time, 0 for none. `last`: the connection ends after the current response. `stalled`: the
+    client takes nothing for now.
     """
 
     __slots__ = (
         "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_repeatable", "_scanned", "_trusted",
-        "_unread", "_writing_paused", "deadline", "https", "last", "peer", "proxy", "transport",
+        "_unread", "_unwritten", "deadline", "https", "last", "peer", "proxy", "stalled", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -51,7 +62,8 @@ class Downstream(asyncio.Protocol):
         self._unread = False  # the client may still be sending what nobody will read
         self._lingering = False  # the last answer is out; what still comes is dropped
         self._reading_paused = False
-        self._writing_paused = False
+        self.stalled = False
+        self._unwritten = 0  # bytes that the client had not taken when the deadline was set
         self._trusted: bool | None = None
 
     @property
@@ -77,9 +89,11 @@ class Downstream(asyncio.Protocol):
                 self.hold(data)
             else:
                 exchange.send_body(data)
+        elif self.last:
+            return  # lingering: what comes now is nobody's
         elif self._repeatable is not None and not self._held and (head := parse_repeat(data, self._repeatable)):
             self._begin(head, b"")
-        elif not self.last:  # else it is lingering
+        else:
             self._advance(data)
 
     def hold(self, data: bytes) -> None:
@@ -96,9 +110,10 @@ class Downstream(asyncio.Protocol):
         limit = self.proxy.settings.limits.head_bytes
         scanned, self._scanned = self._scanned, 0
         self._busy = True
-        while data and self._exchange is None and not self.last and not self._writing_paused:
+        while data and self._exchange is None and not self.last and not self.stalled:
             if data.startswith(b"\r\n"):  # an empty line before a request is to be ignored (RFC 9112 section 2.2)
                 data = data[2:]
+                scanned = 0
                 continue
             end = data.find(b"\r\n\r\n", scanned - 3 if scanned > 3 else 0) + 4
             if end > limit or (end < 4 and len(data) > limit):
@@ -121,7 +136,7 @@ class Downstream(asyncio.Protocol):
                 self.pause_reading()
         elif self.last:
             self._end()
-        elif self._writing_paused:
+        elif self.stalled:
             self.pause_reading()
         elif self._ended:  # what is held can never become a whole request
             self.transport.close()
@@ -207,7 +222,7 @@ class Downstream(asyncio.Protocol):
         self._exchange = None
         if not request_done:
             self._unread = self.last = True
-        if self._held or self.last or self._ended or self._reading_paused or self._writing_paused:
+        if self._held or self.last or self._ended or self._reading_paused or self.stalled:
             if not self._busy:
                 self._advance(b"")
         else:
@@ -218,7 +233,7 @@ class Downstream(asyncio.Protocol):
         self._exchange = None
         self.last = True
         if reset:
-            self.transport.abort()
+            reset_connection(self.transport)
         else:
             self._close()
 
@@ -262,20 +277,28 @@ class Downstream(asyncio.Protocol):
     def _close(self) -> None:
         """Close when all is written, or when the client takes too long to take it."""
         self.deadline = self.proxy.time() + self.proxy.times.body_s
+        self._unwritten = self.transport.get_write_buffer_size()
         if not self.transport.is_closing():
             self.transport.close()
 
     def close_if_idle(self) -> None:
-        """Close a connection that stands between two requests; after a running exchange, close too."""
-        if self._exchange is None and not self._held and not self.last:
+        """Close a connection that stands between two requests, or else after the exchange that is running."""
+        if self._exchange is not None:
+            self.last = True
+        elif not self._held and not self.last:
             self.last = True
             self._close()
 
     def deadline_passed(self) -> None:
         """Act on a deadline: what was awaited has not come."""
         self.deadline = 0.0
-        if self.transport.is_closing() or self._writing_paused:  # the client takes nothing any more
-            self.transport.abort()
+        if self.transport.is_closing() or self.stalled:
+            unwritten = self.transport.get_write_buffer_size()
+            if unwritten < self._unwritten:  # slow, but not gone
+                self._unwritten = unwritten
+                self.deadline = self.proxy.time() + self.proxy.times.body_s
+            else:
+                self.transport.abort()
         elif self._exchange is not None:
             self._exchange.timed_out()
         elif self._scanned and not self.last:
@@ -290,20 +313,20 @@ class Downstream(asyncio.Protocol):
         self._ended = True
         if self._exchange is not None:
             return self._exchange.request_done
-        return bool(self._held) and self._writing_paused
+        return bool(self._held) and self.stalled
 
     def pause_writing(self) -> None:
         """Stop reading the response: the client takes no more for now."""
-        self._writing_paused = True
+        self.stalled = True
         exchange = self._exchange
         if exchange is not None and exchange.upstream is not None:
             exchange.upstream.pause_reading()
-        if exchange is None or exchange.request_done:
-            self.deadline = self.proxy.time() + self.proxy.times.body_s
+        self._unwritten = self.transport.get_write_buffer_size()
+        self.deadline = self.proxy.time() + self.proxy.times.body_s
 
     def resume_writing(self) -> None:
         """Go on reading the response, or with the requests that were held."""
-        self._writing_paused = False
+        self.stalled = False
         exchange = self._exchange
         if exchange is None:
             if not self.last:

@@ -215,7 +215,10 @@ class Exchange:
             downstream.deadline = self.proxy.time() + times.body_s
             return
         self.request_done = True
-        downstream.deadline = 0.0 if self._response is not None else self.proxy.time() + times.response_s
+        if self._response is None:
+            downstream.deadline = self.proxy.time() + times.response_s
+        elif not downstream.stalled:
+            downstream.deadline = 0.0
         if taken < len(data):
             downstream.hold(data[taken:])
 
@@ -243,7 +246,9 @@ class Exchange:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4 or end > limit:
                 self._received = data
-                if len(data) > limit or data[:7] != b"HTTP/1."[: len(data)]:
+                line, line_feed, _ = data.partition(b"\n")
+                odd = line[:7] != b"HTTP/1."[: len(line)] or (line_feed and not line.endswith(b"\r"))
+                if odd or len(data) > limit:
                     self._bad_response()
                 return
             try:

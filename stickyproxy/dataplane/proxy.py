@@ -64,7 +64,7 @@ class Proxy:
         self._snapshot_change = asyncio.Event()
         self.pools: dict[str, Pool] = {}
         self._downstreams: set[Downstream] = set()
-        self._closing_tunnels: dict[Tunnel, float] = {}
+        self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
         self._server: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -188,10 +188,14 @@ class Proxy:
         self.tunnels.add(tunnel)
         self._emptied.clear()
 
+    def tunnel_stalled(self, tunnel: Tunnel) -> None:
+        """Give a tunnel that waits for a leg to take what there is a deadline."""
+        self._watched_tunnels.setdefault(tunnel, (self.time() + self.times.body_s, tunnel.unwritten))
+
     def tunnel_closing(self, tunnel: Tunnel) -> None:
         """Give the second leg of a tunnel a deadline for what is still to be written."""
         now = self.time()
-        self._closing_tunnels[tunnel] = now + self.times.body_s
+        self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         if tunnel.page:
             page = self.pages.closed(tunnel.page, now)
             if page is not None and page.visitor is not None:
@@ -199,7 +203,7 @@ class Proxy:
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""
-        self._closing_tunnels.pop(tunnel, None)
+        self._watched_tunnels.pop(tunnel, None)
         self.tunnels.discard(tunnel)
         self._check_empty()
 
@@ -212,8 +216,14 @@ class Proxy:
         now = self.time()
         for downstream in [d for d in self._downstreams if 0.0 < d.deadline < now]:
             downstream.deadline_passed()
-        for tunnel in [t for t, deadline in self._closing_tunnels.items() if deadline < now]:
-            tunnel.abort()
+        for tunnel, (deadline, unwritten) in list(self._watched_tunnels.items()):
+            if tunnel.at_rest:
+                del self._watched_tunnels[tunnel]
+            elif deadline < now:
+                if tunnel.unwritten < unwritten:  # slow, but not gone
+                    self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
+                else:
+                    tunnel.abort()
         self.pages.expire(now)
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():

@@ -38,6 +38,7 @@ class Leg(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop reading from the other side: this one takes no more for now."""
+        self.tunnel.stalled()
         if not self.other.transport.is_closing():
             self.other.transport.pause_reading()
 
@@ -53,6 +54,9 @@ class Leg(asyncio.Protocol):
 
 class TunnelOwner(Protocol):
     """Who keeps the list of tunnels."""
+
+    def tunnel_stalled(self, tunnel: "Tunnel") -> None:
+        """Hear that one leg takes no more for now, so that the end of the other might not be noticed."""
 
     def tunnel_closing(self, tunnel: "Tunnel") -> None:
         """Hear that the first leg is lost and the second is being flushed."""
@@ -102,6 +106,20 @@ class Tunnel:
         if not other.transport.is_closing():
             other.transport.close()
         self._owner.tunnel_closing(self)
+
+    def stalled(self) -> None:
+        """Pass on that a leg takes no more for now."""
+        self._owner.tunnel_stalled(self)
+
+    @property
+    def unwritten(self) -> int:
+        """Count the bytes that wait to be written, on both legs."""
+        return sum(leg.transport.get_write_buffer_size() for leg in (self.upstream, self.downstream) if leg is not None)
+
+    @property
+    def at_rest(self) -> bool:
+        """Say whether both legs are open and take what comes."""
+        return self.unwritten == 0 and self.upstream is not None and self.downstream is not None
 
     def close(self) -> None:
         """Close both legs after what is still to be written; idempotent."""

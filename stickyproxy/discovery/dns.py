@@ -50,8 +50,8 @@ class DnsDiscovery:
     async def run(self) -> None:
         """Resolve until cancelled."""
         while True:
-            await self.resolve_once()
             self._wake.clear()
+            await self.resolve_once()
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._wake.wait()
@@ -66,6 +66,8 @@ class DnsDiscovery:
             problem = "" if addresses else "the name has no address"
         except OSError as error:
             addresses, problem = frozenset(), str(error.strerror or error)
+        except UnicodeError as error:  # what the resolver makes of a name that cannot be one
+            addresses, problem = frozenset(), str(error)
         if problem:
             if problem != self._problem or not self._last:
                 kept = (

@@ -1,0 +1,1 @@
+"""Every module by itself: no sockets, no processes, no clock."""
