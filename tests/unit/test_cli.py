@@ -208,6 +208,8 @@ def test_a_repeatable_option_can_be_given_by_flags_environment_or_file(
     flags = [part for text in texts for part in (f"--{name}", text)]
     assert read(command.settings(*needed(name), *flags)) == value
     assert read(command.settings(*needed(name), "--config", command.file(toml(name, texts)))) == value
+    if name == "secret":
+        separator = "\n"  # a passphrase may hold blanks and commas
     command.env(**{name.replace("-", "_"): separator.join(texts)})
     assert read(command.settings(*needed(name))) == value
 
