@@ -67,6 +67,11 @@ class Flight:
         self._reader: KeepingReader | None = None
         self._ended = False
 
+    @property
+    def keeping(self) -> bool:
+        """Say whether the file is coming in for the cache."""
+        return self._reader is not None and not self._ended
+
     def keep(self, response: ResponseHead, head: bytes, *, plain: bool) -> BodyReader | None:
         """Give a reader that keeps the file, if it is one to keep (None: not); else let those go on who wait for it.
 

@@ -6,14 +6,13 @@ answer, client too slow, or lingering.
 """
 
 import asyncio
-import socket
-import struct
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import forwarded_lines, plain_address, relayed_lines
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
 from stickyproxy.dataplane.exchange import Exchange
+from stickyproxy.dataplane.sockets import reset_connection, unsent_bytes
 from stickyproxy.dataplane.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -23,14 +22,6 @@ if TYPE_CHECKING:
 
 REMEMBERED_BYTES = 4096
 """Largest head whose findings a connection remembers for its next request; larger ones are rare and cost memory."""
-
-
-def reset_connection(transport: asyncio.Transport) -> None:
-    """Drop a connection so that its peer sees a reset, not an end (SO_LINGER of 0 s, socket(7))."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None and not transport.is_closing():
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
 
 
 class Downstream(asyncio.Protocol):
@@ -277,7 +268,7 @@ class Downstream(asyncio.Protocol):
     def _close(self) -> None:
         """Close when all is written, or when the client takes too long to take it."""
         self.deadline = self.proxy.time() + self.proxy.times.body_s
-        self._unwritten = self.transport.get_write_buffer_size()
+        self._unwritten = unsent_bytes(self.transport)
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -293,7 +284,7 @@ class Downstream(asyncio.Protocol):
         """Act on a deadline: what was awaited has not come."""
         self.deadline = 0.0
         if self.transport.is_closing() or self.stalled:
-            unwritten = self.transport.get_write_buffer_size()
+            unwritten = unsent_bytes(self.transport)
             if unwritten < self._unwritten:  # slow, but not gone
                 self._unwritten = unwritten
                 self.deadline = self.proxy.time() + self.proxy.times.body_s
@@ -319,9 +310,9 @@ class Downstream(asyncio.Protocol):
         """Stop reading the response: the client takes no more for now."""
         self.stalled = True
         exchange = self._exchange
-        if exchange is not None and exchange.upstream is not None:
-            exchange.upstream.pause_reading()
-        self._unwritten = self.transport.get_write_buffer_size()
+        if exchange is not None:
+            exchange.pause_response()
+        self._unwritten = unsent_bytes(self.transport)
         self.deadline = self.proxy.time() + self.proxy.times.body_s
 
     def resume_writing(self) -> None:

@@ -179,6 +179,7 @@ class Exchange:
 
     def _send(self, upstream: Upstream, now: float) -> None:
         self.upstream = upstream
+        self._received = b""
         upstream.exchange = self
         head, downstream = self.head, self.downstream
         line = head.line
@@ -223,6 +224,14 @@ class Exchange:
             downstream.hold(data[taken:])
 
     # The response's way.
+
+    def pause_response(self) -> None:
+        """Stop reading the response: the client takes no more for now.
+
+        A file that others wait for comes in whole all the same: it is small enough to be kept anyway.
+        """
+        if self.upstream is not None and not (self._flight is not None and self._flight.keeping):
+            self.upstream.pause_reading()
 
     def response_received(self, data: bytes) -> None:
         """Take a piece of the backend's answer."""

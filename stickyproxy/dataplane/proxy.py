@@ -27,6 +27,7 @@ from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Status
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.pool import Pool
+from stickyproxy.dataplane.sockets import tune_socket
 from stickyproxy.dataplane.tunnel import Tunnel
 
 BACKLOG = 4096
@@ -266,15 +267,3 @@ class Proxy:
         await self._emptied.wait()
         if self._server is not None:
             await self._server.wait_closed()
-
-
-def tune_socket(connection: socket.socket, keepalive_s: float) -> None:
-    """Set TCP_NODELAY, and TCP keep-alive that gives a dead peer up after three unanswered probes."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not keepalive_s:
-        return
-    seconds = max(1, round(keepalive_s))
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

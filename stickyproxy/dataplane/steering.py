@@ -41,13 +41,15 @@ class Steering:
 
     @property
     def is_asset(self) -> bool:
-        """Say whether the request is for a file that any backend of one NiceGUI version may have."""
-        return self.route is not None and self.route.kind is Kind.ASSET and self._head.method in (b"GET", b"HEAD")
+        """Say whether the request is for a file that any backend of one NiceGUI version may have, and can be repeated."""
+        head = self._head
+        asset = self.route is not None and self.route.kind is Kind.ASSET
+        return asset and head.method in (b"GET", b"HEAD") and head.fields.length == 0
 
     def cache_key(self) -> bytes | None:
         """Give the key under which the asset may be kept and found; None where this request needs its own answer."""
         fields = self._head.fields
-        if not self.is_asset or self._head.method != b"GET" or fields.length:
+        if not self.is_asset or self._head.method != b"GET":
             return None
         if any(fields.value(name) is not None for name in (b"range", b"authorization")):
             return None

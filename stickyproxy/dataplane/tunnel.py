@@ -8,6 +8,7 @@ import asyncio
 from typing import Protocol
 
 from stickyproxy.core.balance import Load
+from stickyproxy.dataplane.sockets import unsent_bytes
 
 
 class Leg(asyncio.Protocol):
@@ -113,13 +114,14 @@ class Tunnel:
 
     @property
     def unwritten(self) -> int:
-        """Count the bytes that wait to be written, on both legs."""
-        return sum(leg.transport.get_write_buffer_size() for leg in (self.upstream, self.downstream) if leg is not None)
+        """Count the bytes that the peers have not taken, on both legs."""
+        return sum(unsent_bytes(leg.transport) for leg in (self.upstream, self.downstream) if leg is not None)
 
     @property
     def at_rest(self) -> bool:
         """Say whether both legs are open and take what comes."""
-        return self.unwritten == 0 and self.upstream is not None and self.downstream is not None
+        legs = (self.upstream, self.downstream)
+        return all(leg is not None and not leg.transport.get_write_buffer_size() for leg in legs)
 
     def close(self) -> None:
         """Close both legs after what is still to be written; idempotent."""
