@@ -41,7 +41,7 @@ class Steering:
 
     @property
     def is_asset(self) -> bool:
-        """Say whether the request is for a file that any backend of one NiceGUI version may have, and can be repeated."""
+        """Say whether any backend of one NiceGUI version may answer the request, which can be sent again."""
         head = self._head
         asset = self.route is not None and self.route.kind is Kind.ASSET
         return asset and head.method in (b"GET", b"HEAD") and head.fields.length == 0
