@@ -81,7 +81,8 @@ class PageReader:
 
     encoding: the response's Content-Encoding in lower case. What cannot be decoded is not read, never an error: the
     bytes go their way whatever is found in them. With `token`, `feed` and `end` give the page back with the token added
-    to its `query: {...}`, encoded as it came; without one they give nothing back.
+    to its `query: {...}`, encoded as it came; without one they give nothing back. feed raises zlib.error where a page
+    with a token turns out to be broken in the middle.
     """
 
     def __init__(self, encoding: bytes, token: bytes | None = None) -> None:
@@ -91,6 +92,8 @@ class PageReader:
         self._tail = b""
         self._read = 0
         self._token = token
+        self._begun: bytes | None = b""  # what came before anything could be decoded: it may be something else
+        self._gzip = encoding == b"gzip"
         self._decoder = zlib.decompressobj(31 if encoding == b"gzip" else 15) if encoding else None
         self._encoder = (
             zlib.compressobj(4, zlib.DEFLATED, 31 if encoding == b"gzip" else 15) if token and encoding else None
@@ -103,21 +106,50 @@ class PageReader:
 
     def feed(self, content: bytes) -> bytes:
         """Read a piece of the response's content (without its framing)."""
+        if self._token is None:
+            if not self._done:
+                self._read_only(content)
+            return b""
+        if self._decoder is None:
+            return self._search(content)
+        if self._begun is not None:
+            self._begun += content
+        try:
+            decoded = self._inflate(content)
+        except zlib.error:
+            if self._begun is None:
+                raise  # in the middle: nothing can be saved
+            self._decoder = self._encoder = None
+            self._done = True
+            return self._begun
+        if decoded:
+            self._begun = None
+        out = self._search(decoded)
+        if self._encoder is None or not out:
+            return b""
+        return self._encoder.compress(out) + self._encoder.flush(zlib.Z_SYNC_FLUSH)
+
+    def _inflate(self, data: bytes, limit: int = 0) -> bytes:
+        """Decode a piece, of up to `limit` decoded bytes (0: of any size); gzip may have several members (RFC 1952)."""
+        assert self._decoder is not None
+        out = self._decoder.decompress(data, limit)
+        while self._gzip and self._decoder.eof and (more := self._decoder.unused_data):
+            self._decoder = zlib.decompressobj(31)
+            out += self._decoder.decompress(more, limit)
+        return out
+
+    def _read_only(self, content: bytes) -> None:
+        """Read a piece of a page that goes its way untouched, up to a bound of decoded bytes."""
         if self._decoder is not None:
             try:
-                content = self._decoder.decompress(content)
+                content = self._inflate(content, MAX_CONTENT_BYTES - self._read)
             except zlib.error:
-                if self._token is None:
-                    self._done = True
-                    return b""
-                raise
+                self._done = True
+                return
         self._read += len(content)
-        out = self._search(content)
-        if self._token is None:
-            return b""
-        if self._encoder is not None:
-            return self._encoder.compress(out) + self._encoder.flush(zlib.Z_SYNC_FLUSH) if out else b""
-        return out
+        self._search(content)
+        if self._read >= MAX_CONTENT_BYTES:
+            self._done = True
 
     def end(self) -> bytes:
         """Give what was held back, at the content's end."""
@@ -125,6 +157,8 @@ class PageReader:
         self._done = True
         if self._token is None:
             return b""
+        if self._decoder is not None and self._begun is not None:
+            return self._begun  # nothing came out of it at all
         return self._encoder.compress(held) + self._encoder.flush() if self._encoder is not None else held
 
     def _search(self, content: bytes) -> bytes:
@@ -136,9 +170,6 @@ class PageReader:
         if anchor is None:
             keep = max(0, len(text) - _ANCHOR_BYTES)
             self._tail = text[keep:]
-            if self._read > MAX_CONTENT_BYTES:
-                self._done = True
-                return text
             return text[:keep]
         page = read_client_id(text[anchor.end() :])
         if page is None and len(text) - anchor.start() < _LITERAL_BYTES:

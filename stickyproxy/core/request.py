@@ -197,7 +197,7 @@ class RequestReader:
             elif name == b"transfer-encoding":
                 framings += 1
                 if value != b"chunked" or minor == 0:
-                    _refuse_coding(value, minor)
+                    _refuse("bad-transfer-encoding", "Expected Transfer-Encoding: chunked alone, in HTTP/1.1.")
                 fields.length = CHUNKED
                 kept.append(b"\r\nTransfer-Encoding: chunked")
             elif name == b"upgrade":
@@ -304,14 +304,6 @@ def _refuse_version(version: bytes) -> NoReturn:
     if _HTTP_VERSION.match(version) and not version.startswith(b"HTTP/1"):
         _refuse("bad-version", "This proxy speaks HTTP/1.1 and HTTP/1.0 only.", 505)
     _refuse("bad-request-line", "Expected METHOD TARGET HTTP/1.1 in the request's first line.")
-
-
-def _refuse_coding(value: bytes, minor: int) -> NoReturn:
-    if minor == 0:
-        _refuse("bad-transfer-encoding", "HTTP/1.0 knows no Transfer-Encoding.")
-    if b"chunked" in value:
-        _refuse("bad-transfer-encoding", "Expected Transfer-Encoding: chunked and no other coding.")
-    _refuse("bad-transfer-encoding", "The only Transfer-Encoding this proxy understands is chunked.", 501)
 
 
 def _refuse(reason: str, text: str, status: int = 400) -> NoReturn:

@@ -35,10 +35,10 @@ class ResponseHead:
     `length` is the body's: bytes, CHUNKED or UNTIL_CLOSE. `kept` are the status line and the header lines to send
     downstream, without hop-by-hop fields but with the framing, and without the last line's CRLF; None where that is
     the head as it came. `shared` says that caches between here and the browser may store it, `page` that the body is a
-    NiceGUI page.
+    NiceGUI page, `chunked` that the head says so (also where there is no body, as for HEAD).
     """
 
-    __slots__ = ("close", "kept", "length", "page", "shared", "status", "upgrade")
+    __slots__ = ("chunked", "close", "kept", "length", "page", "shared", "status", "upgrade")
 
     def __init__(self, status: int, length: int) -> None:
         self.status = status
@@ -48,6 +48,7 @@ class ResponseHead:
         self.shared = False
         self.upgrade = b""
         self.page = False
+        self.chunked = False
 
 
 def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
@@ -89,6 +90,7 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
             if value != b"chunked" or not minor:
                 _refuse()
             head.length = CHUNKED
+            head.chunked = True
         else:
             cut = True
             if name == b"connection":

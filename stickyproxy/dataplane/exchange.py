@@ -321,7 +321,7 @@ class Exchange:
             if pick.sticky and not response.shared:
                 added += self._cookie_line(pick)
         plain = length == CHUNKED and not self.head.minor
-        if plain:
+        if plain or (response.chunked and not self.head.minor):
             kept = drop_fields(data[: end - 4] if kept is None else kept, (b"transfer-encoding",))
         self._until_close = length == UNTIL_CLOSE
         self._unframed = plain or self._until_close

@@ -190,8 +190,8 @@ class Proxy:
         self._emptied.clear()
 
     def tunnel_stalled(self, tunnel: Tunnel) -> None:
-        """Give a tunnel that waits for a leg to take what there is a deadline."""
-        self._watched_tunnels.setdefault(tunnel, (self.time() + self.times.body_s, tunnel.unwritten))
+        """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
+        self._watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
 
     def tunnel_closing(self, tunnel: Tunnel) -> None:
         """Give the second leg of a tunnel a deadline for what is still to be written."""

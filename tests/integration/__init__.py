@@ -1,0 +1,1 @@
+"""Integration tests: the data plane and the real command on real sockets of the loopback device."""
