@@ -101,7 +101,7 @@ def running(proxy: Installed, backends: list[int], core: int) -> Iterator[Runnin
 def _started(
     proxy: Installed, backends: list[int], core: int, directory: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], int, float]]:
-    port, admin_port = _free_ports(2)
+    port, admin_port = free_ports(2)
     place = Place(port, admin_port, tuple(backends), directory)
     command = [*proxy.command, *proxy.peer.arguments(place, proxy.version)]
     # Compiled bytecode is kept, as it is in an installed package; no setting comes from outside; nobody's home is
@@ -180,7 +180,7 @@ def _set_cookie(head: bytes) -> str:
     raise ProxyError(f"set no cookie for a new session: {head!r}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Let the kernel choose free ports; they are bound all at once, so they differ."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

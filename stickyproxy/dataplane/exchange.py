@@ -82,7 +82,8 @@ class Exchange:
             self._body = body_reader(fields.length)
             self._unsent = body
         pick = None
-        if MARK in self.head.target or TOKEN_PARAMETER in self.head.target:
+        target = self.head.target
+        if b"_" in target and (MARK in target or TOKEN_PARAMETER in target):  # most have not even the first
             self._steering = Steering(self.downstream, self.head)
             key = self._steering.cache_key() if self.proxy.assets is not None else None
             if key is not None and self.proxy.assets is not None:
@@ -323,9 +324,10 @@ class Exchange:
         plain = length == CHUNKED and not self.head.minor
         if plain or (response.chunked and not self.head.minor):
             kept = drop_fields(data[: end - 4] if kept is None else kept, (b"transfer-encoding",))
-        self._until_close = length == UNTIL_CLOSE
-        self._unframed = plain or self._until_close
-        if self._unframed or not self.request_done or self.proxy.draining:
+        if plain or length == UNTIL_CLOSE:
+            self._until_close = length == UNTIL_CLOSE
+            self._unframed = downstream.last = True
+        elif not self.request_done or self.proxy.draining:
             downstream.last = True
         if downstream.last:
             added += b"\r\nConnection: close"

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, WebSocket, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, WebSocket, expect
 
 from stickyproxy.tools.children import free_port, leashed
 
@@ -41,6 +41,10 @@ document.addEventListener("DOMContentLoaded", () => {{
   const look = () => popup.getAttribute("aria-hidden") === "false" && console.log("{LOST}");
   if (popup) new MutationObserver(look).observe(popup, {{attributes: true}});
 }});
+"""
+
+SHOWN_AND_CONNECTED = """
+name => document.querySelector("[data-testid=replica]")?.textContent === name && window.did_handshake === true
 """
 
 expect.set_options(timeout=PAGE_LIMIT_MS)
@@ -146,6 +150,16 @@ class Replica:
         return Counter(line.split()[0] for line in self.journal.read_text().splitlines())
 
 
+def addresses(replicas: list[Replica]) -> list[str]:
+    """Return what `--backend` takes."""
+    return [replica.address for replica in replicas]
+
+
+def total(replicas: list[Replica]) -> Counter[str]:
+    """Return the counts of all replicas together."""
+    return sum((replica.counts() for replica in replicas), Counter())
+
+
 @dataclass
 class Proxy:
     """A running `stickyproxy run`."""
@@ -160,16 +174,19 @@ class Proxy:
 
 
 @contextmanager
-def running_replicas(count: int, folder: Path, *options: str) -> Iterator[list[Replica]]:
-    """Run `count` replicas of `apps/page.py`, all listening."""
+def running_replicas(
+    count: int, folder: Path, *options: str, app: Path = PAGE_APP, python: Path | str = sys.executable, port: int = 0
+) -> Iterator[list[Replica]]:
+    """Run `count` replicas of `app`, all listening; `port` 0 stands for any free one, else it is the first one's."""
     with ExitStack() as stack:
         replicas: list[Replica] = []
         for number in range(count):
-            name, port = f"replica-{number}", free_port("127.0.0.1", [replica.port for replica in replicas])
-            journal = folder / f"{name}-{port}.journal"
-            command = [sys.executable, str(PAGE_APP), "--port", str(port), "--replica", name]
+            name, own_port = f"replica-{number}", port or free_port("127.0.0.1", [other.port for other in replicas])
+            port = 0
+            journal = folder / f"{name}-{own_port}.journal"
+            command = [str(python), str(app), "--port", str(own_port), "--replica", name]
             command += ["--journal", str(journal), *options]
-            replicas.append(Replica(name, port, stack.enter_context(running(name, command, folder)), journal))
+            replicas.append(Replica(name, own_port, stack.enter_context(running(name, command, folder)), journal))
         for replica in replicas:
             replica.process.read_until("ready")
         yield replicas
@@ -254,21 +271,29 @@ class Watch:
 
 @dataclass
 class Visit:
-    """A page in a browser of its own (cookies, cache), and what was seen of it."""
+    """A page, by default in a browser of its own (cookies, cache), and what was seen of it."""
 
     page: Page
     documents: list[str] = field(default_factory=list)
     websockets: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Answers of 400 and above, as `STATUS URL`."""
 
     @classmethod
     async def begin(cls, browser: Browser, url: str) -> "Visit":
         """Open `url` with a fresh context and wait until the page's socket has shaken hands."""
         context = await browser.new_context(accept_downloads=True)
         await context.add_init_script(WATCH_POPUP)
+        return await cls.begin_in(context, url)
+
+    @classmethod
+    async def begin_in(cls, context: BrowserContext, url: str) -> "Visit":
+        """Open `url` in one more tab of `context` and wait until the page's socket has shaken hands."""
         visit = cls(await context.new_page())
         visit.page.on("request", visit._on_request)
+        visit.page.on("response", visit._on_response)
         visit.page.on("websocket", visit._on_websocket)
         visit.page.on("console", visit._on_console)
         visit.page.on("pageerror", lambda error: visit.complaints.append(f"page error: {error}"))
@@ -280,6 +305,10 @@ class Visit:
         self.requests.append(request.url)
         if request.is_navigation_request() and request.frame == self.page.main_frame:
             self.documents.append(request.url)
+
+    def _on_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.failures.append(f"{response.status} {response.url}")
 
     def _on_websocket(self, websocket: WebSocket) -> None:
         self.websockets.append(websocket.url)
@@ -295,6 +324,10 @@ class Visit:
     async def replica(self) -> str:
         """Return the name of the replica that built the page, as the page shows it."""
         return await self.page.get_by_test_id("replica").inner_text()
+
+    async def at(self, name: str) -> None:
+        """Wait until the page shows that the replica of that name built it, and its socket has shaken hands."""
+        await self.page.wait_for_function(SHOWN_AND_CONNECTED, arg=name, timeout=PAGE_LIMIT_MS)
 
     async def click(self, expected: int) -> None:
         """Click +1 and expect the counter to show `expected`."""
