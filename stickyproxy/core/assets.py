@@ -51,6 +51,8 @@ def asset_head(raw: bytes, length: int) -> bytes | None:
     cache_control = b",".join(_values(low, b"cache-control"))
     if b"public" not in cache_control or not _IMMUTABLE.search(cache_control):
         return None
+    if b"no-store" in cache_control or b"private" in cache_control:  # some middleware's line behind the app's
+        return None
     # A file under NiceGUI's versioned paths does not depend on cookies; its session middleware only says so of all.
     varies = {name.strip() for value in _values(low, b"vary") for name in value.split(b",")}
     if varies - {b"", b"accept-encoding", b"cookie"}:

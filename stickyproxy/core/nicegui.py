@@ -27,7 +27,10 @@ _ASSET = re.compile(rb"/_nicegui/([0-9][0-9A-Za-z.+-]{0,31})/")
 _TOKEN = re.compile(rb"[?&]%b=([0-9A-Za-z_-]{1,64})(?:&|\Z)" % TOKEN_PARAMETER)
 
 # Behind the elements (JSON in a template string, in which neither a backtick nor a raw line break can stand):
-_ANCHOR = re.compile(rb'`\), \{\s*\n\s*version: "([^"\n]{1,32})",\s*\n\s*prefix: "[^"\n]*",\s*\n\s*query: \{')
+_LINE_BREAK = rb"[ \t]*\r?\n[ \t]*"
+_ANCHOR = re.compile(
+    _LINE_BREAK.join((rb"`\), \{", rb'version: "([^"\n]{1,32})",', rb'prefix: "[^"\n]*",', rb"query: \{"))
+)
 _ANCHOR_BYTES = 1024
 """More than an anchor can be long, prefix included: so much of the end of a piece is searched again with the next."""
 
@@ -68,6 +71,12 @@ def read_route(target: bytes) -> Route | None:
         socket = _SOCKET.search(target)
         return Route(Kind.SOCKET, (socket and socket[1]) or b"")
     return None
+
+
+def is_own(target: bytes) -> bool:
+    """Say whether a target's path is one of NiceGUI's own, under whatever prefix."""
+    path = target.partition(b"?")[0]
+    return b"/_nicegui/" in path or b"/_nicegui_ws/" in path
 
 
 def read_token(target: bytes) -> bytes | None:
@@ -133,7 +142,8 @@ class PageReader:
         """Decode a piece, of up to `limit` decoded bytes (0: of any size); gzip may have several members (RFC 1952)."""
         assert self._decoder is not None
         out = self._decoder.decompress(data, limit)
-        while self._gzip and self._decoder.eof and (more := self._decoder.unused_data):
+        # What follows and is no member is padding, which is to be ignored.
+        while self._gzip and self._decoder.eof and (more := self._decoder.unused_data)[:1] == b"\x1f":
             self._decoder = zlib.decompressobj(31)
             out += self._decoder.decompress(more, limit)
         return out

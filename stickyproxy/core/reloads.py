@@ -50,4 +50,4 @@ class ReloadGuard:
         if age >= WINDOW_S / 2:
             self._last = self._current if age < WINDOW_S else {}
             self._current = {}
-            self._began = now
+            self._began = now - now % (WINDOW_S / 2)

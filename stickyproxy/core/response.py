@@ -69,11 +69,11 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     minor = line[1] != b"0"
     low = raw.lower()
     cut = not minor
-    connection = b""
+    connection = control = b""
     framings = 0
     for name, written in _SEEN.findall(low):
         if name == b"cache-control":
-            head.shared = head.shared or _shared(written)
+            control += b"," + written  # several lines count as one (RFC 9110 section 5.2)
             continue
         if name == b"x-nicegui-content":
             head.page = written.strip(b" \t") == PAGE_MARKER
@@ -101,6 +101,7 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
         _refuse()
     if cut:
         head.kept = _cut(raw, low, minor)
+    head.shared = bool(control) and _shared(control)
     head.close = not minor
     if connection:
         _read_connection(head, connection, minor)

@@ -172,7 +172,10 @@ class Exchange:
         """Leave a backend that cannot be reached for another; its pages are lost with it, a dead end would be worse."""
         assert self.pick is not None
         self._excluded |= {self.pick.backend.identity}
-        pick = self._choose(cause)
+        pick = None
+        if self._steering is not None and self._steering.asking:
+            pick = self._steering.asset_missing(self.pick, self._excluded)
+        pick = pick or self._choose(cause)
         if pick is not None:
             self._connect(pick)
         else:
@@ -290,9 +293,9 @@ class Exchange:
         assert pick is not None
         kept, added = response.kept, b""
         reader: BodyReader | None = None
-        if self._steering is not None:
+        if self._steering is not None and self._steering.own:
             if response.status >= 400 and self._steering.is_asset:
-                other = self._steering.asset_missing(pick) if response.status == 404 else None
+                other = self._steering.asset_missing(pick, self._excluded) if response.status == 404 else None
                 if other is not None:
                     self._drop_upstream()
                     self._connect(other)
@@ -377,6 +380,8 @@ class Exchange:
             return
         assert upstream is not None
         assert pick is not None
+        if self._flight is not None:
+            self._flight.end()
         cookie = self._cookie_line(pick) if pick.to_hand_out else b""
         downstream.transport.write(
             b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"

@@ -4,12 +4,13 @@ Everything here is off the path of requests and responses that have nothing of N
 stands in `core/nicegui.py`.
 """
 
+import re
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.backends import Backend, Pick
 from stickyproxy.core.forwarded import client_address
 from stickyproxy.core.framing import BodyReader, body_reader
-from stickyproxy.core.nicegui import Kind, PageReader, Route, read_route, read_token
+from stickyproxy.core.nicegui import Kind, PageReader, Route, is_own, read_route, read_token
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.watch import TokenReader, WatchedReader
@@ -18,20 +19,21 @@ if TYPE_CHECKING:
     from stickyproxy.dataplane.downstream import Downstream
 
 
-_SESSION = b"sid="
+_SESSION = re.compile(rb"[?&]sid=")
 """Stands in the query of a poll of an established session; a backend answers 400 to one it does not know."""
 
 
 class Steering:
-    """One exchange's dealings with NiceGUI."""
+    """One exchange's dealings with NiceGUI; `own`: its target is one of NiceGUI's own, where no page is learned."""
 
-    __slots__ = ("_asked", "_downstream", "_head", "_proxy", "route")
+    __slots__ = ("_asked", "_downstream", "_head", "_proxy", "own", "route")
 
     def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
         self._downstream = downstream
         self._proxy = downstream.proxy
         self._head = head
         self.route: Route | None = read_route(head.target)
+        self.own = is_own(head.target)
         self._asked: frozenset[str] = frozenset()  # backends that do not have the asset
 
     @property
@@ -58,6 +60,11 @@ class Steering:
         prefix = next((value for name, value in fields.said or () if name == b"x-forwarded-prefix"), b"")
         return b"\n".join((fields.host, prefix, fields.value(b"accept-encoding") or b"", self._head.target))
 
+    @property
+    def asking(self) -> bool:
+        """Say whether other backends are being asked for the asset."""
+        return bool(self._asked)
+
     def lives_on(self) -> str | None:
         """Give the identity of the backend that the request's page lives on, as far as it is known here."""
         if self.route is None or not self.route.page:
@@ -83,11 +90,14 @@ class Steering:
                 return self._proxy.snapshot.picks[backend.identity]
         return pick
 
-    def asset_missing(self, pick: Pick) -> Pick | None:
-        """Give the next backend to ask for an asset that `pick`'s does not have; None where all have been asked."""
+    def asset_missing(self, pick: Pick, excluded: frozenset[str]) -> Pick | None:
+        """Give the next backend to ask for an asset that `pick`'s does not have; None where all have been asked.
+
+        excluded: identities of backends that could not be reached.
+        """
         self._asked |= {pick.backend.identity}
         versions, route = self._proxy.versions, self.route
-        left = [b for b in self._candidates() if b.identity not in self._asked]
+        left = [b for b in self._candidates() if b.identity not in self._asked and b.identity not in excluded]
         if not left or route is None:
             return None
         # Who is known to run the asset's version first; who is known to run another one last.
@@ -108,7 +118,7 @@ class Steering:
             and route is not None
             and route.kind is Kind.SOCKET
             and route.page
-            and _SESSION in self._head.target
+            and _SESSION.search(self._head.target)
         ):
             self._proxy.pages.learn(route.page, pick.backend.identity, self._proxy.time())
 
