@@ -79,6 +79,11 @@ def is_own(target: bytes) -> bool:
     return b"/_nicegui/" in path or b"/_nicegui_ws/" in path
 
 
+def is_once(target: bytes) -> bool:
+    """Say whether a target may be good for one answer only: a download (`ui.download`, single use since 3.18)."""
+    return b"/_nicegui/auto/" in target.partition(b"?")[0]
+
+
 def read_token(target: bytes) -> bytes | None:
     """Read the token in a target's query; None where there is none."""
     found = _TOKEN.search(target)

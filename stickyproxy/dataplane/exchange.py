@@ -138,6 +138,10 @@ class Exchange:
             navigation=self.head.navigation, excluded=self._excluded, cause=cause,
         )  # fmt: skip
 
+    @property
+    def _replayable(self) -> bool:
+        return self.head.replayable and (self._steering is None or not self._steering.once)
+
     def _connect(self, pick: Pick) -> None:
         """Send by a pooled connection, or dial."""
         self.pick = pick
@@ -147,7 +151,7 @@ class Exchange:
         upstream = None
         if not self._retried:
             upstream = pool.take(now - _FRESH_S)
-            if upstream is None and self.head.replayable:
+            if upstream is None and self._replayable:
                 upstream = pool.take(now - self.proxy.times.upstream_idle_s)
         if upstream is not None:
             self._send(upstream, now)
@@ -450,7 +454,7 @@ class Exchange:
             self._finish(clean=False)
         elif self._response is not None:
             self._break_off()
-        elif upstream.reused and self.head.replayable and not (self._received or self._interims or self._retried):
+        elif upstream.reused and self._replayable and not (self._received or self._interims or self._retried):
             self._retried = True
             self.proxy.counters.retries += 1
             pick = self.pick

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stickyproxy.core.backends import Backend, Pick
 from stickyproxy.core.forwarded import client_address
 from stickyproxy.core.framing import BodyReader, body_reader
-from stickyproxy.core.nicegui import Kind, PageReader, Route, is_own, read_route, read_token
+from stickyproxy.core.nicegui import Kind, PageReader, Route, is_once, is_own, read_route, read_token
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.watch import TokenReader, WatchedReader
@@ -24,9 +24,13 @@ _SESSION = re.compile(rb"[?&]sid=")
 
 
 class Steering:
-    """One exchange's dealings with NiceGUI; `own`: its target is one of NiceGUI's own, where no page is learned."""
+    """One exchange's dealings with NiceGUI.
 
-    __slots__ = ("_asked", "_downstream", "_head", "_proxy", "own", "route")
+    `own`: its target is one of NiceGUI's own, where no page is learned. `once`: it must not be sent a second time,
+    whatever its method.
+    """
+
+    __slots__ = ("_asked", "_downstream", "_head", "_proxy", "once", "own", "route")
 
     def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
         self._downstream = downstream
@@ -34,6 +38,7 @@ class Steering:
         self._head = head
         self.route: Route | None = read_route(head.target)
         self.own = is_own(head.target)
+        self.once = is_once(head.target)
         self._asked: frozenset[str] = frozenset()  # backends that do not have the asset
 
     @property

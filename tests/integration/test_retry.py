@@ -58,11 +58,12 @@ async def test_an_idempotent_request_on_a_dying_pooled_connection_is_sent_again(
     [
         request("POST / HTTP/1.1"),
         request("POST / HTTP/1.1", "Content-Length: 0"),
+        request("GET /_nicegui/auto/static/0a1b/report.pdf HTTP/1.1"),  # good for one answer only
         request("PATCH / HTTP/1.1", body=b"x"),
         request("PUT / HTTP/1.1", body=b"x"),
         request("GET / HTTP/1.1", body=b"x"),
     ],
-    ids=["POST", "POST-empty", "PATCH", "PUT-with-body", "GET-with-body"],
+    ids=["POST", "POST-empty", "download", "PATCH", "PUT-with-body", "GET-with-body"],
 )
 async def test_what_might_do_harm_is_never_sent_twice(stage: Stage, data: bytes, how: str) -> None:
     backend, running, client, upstream = await pooled(stage)
