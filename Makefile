@@ -9,11 +9,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-extended lint bench clean
 
 help: ## list the targets
 	@echo "make demo    run three NiceGUI replicas behind the proxy; more: make demo ARGS='--kill-every 20'"
 	@echo "make test    check style, types and layers, then run all tests; more: make test ARGS='-k probes'"
+	@echo "make test-extended  tests with other versions of NiceGUI and other frameworks, which take minutes"
 	@echo "make lint    only the checks of style, types and layers"
 	@echo "make bench   measure against other proxies and save the results"
 	@echo "make clean   remove .venv and all that the tools leave behind"
@@ -23,6 +24,9 @@ demo: $(VENV)/.has-demo
 
 test: lint
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-extended: $(VENV)/.has-dev
+	@$(BIN)/python -m pytest -m extended $(ARGS)
 
 lint: $(VENV)/.has-dev
 	$(BIN)/ruff check

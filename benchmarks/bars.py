@@ -46,6 +46,6 @@ BARS = (
     Bar("large_cpu_us", "haproxy", 1.1),
     Bar("ws64_cpu_us", "haproxy", 1.1),
     Bar("idle_ws_kib", "haproxy", 1.0),
-    Bar("start_rss_mb", None, 40.0),
+    Bar("start_rss_mib", None, 40.0),
     Bar("start_ready_s", None, 0.5),
 )

@@ -18,7 +18,7 @@ PANELS = (
     "ws64_cpu_us",
     "ws1_cpu_us",
     "idle_ws_kib",
-    "start_rss_mb",
+    "start_rss_mib",
     "start_ready_s",
     "latency_p50_us",
 )

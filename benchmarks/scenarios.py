@@ -122,7 +122,7 @@ def _idle_websockets(proxy: Running, plan: Plan, _backends: Sequence[int]) -> Ou
 
 def _start(proxy: Running, _plan: Plan, _backends: Sequence[int]) -> Outcome:
     pids = proxy.pids()
-    figures = {"start_rss_mb": system.rss_bytes(pids) / 1e6, "start_ready_s": proxy.ready_s}
+    figures = {"start_rss_mib": system.rss_bytes(pids) / (1 << 20), "start_ready_s": proxy.ready_s}
     return Outcome(figures, {"processes": len(pids), "cpu_s": system.cpu_ns(system.cpu_clocks(pids)) / 1e9})
 
 
@@ -204,7 +204,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "start",
             (
-                Metric("start_rss_mb", "Resident memory at start", "MB", 1),
+                Metric("start_rss_mib", "Resident memory at start", "MiB", 1),
                 Metric("start_ready_s", "Spawn until ready", "s", 3),
             ),
             _start,

@@ -65,6 +65,11 @@ HEAD_TIMEOUT = Fault(408, "head-timeout", "The request's headers did not arrive 
 BODY_TIMEOUT = Fault(408, "body-timeout", "The request's body did not arrive in time.")
 BAD_BODY = Fault(400, "bad-chunk", "The request's body is not validly chunked (RFC 9112 section 7.1).")
 
+# A script keeps the address's fragment, which a refresh by the page's head loses.
+_RETRY = """<script>setTimeout(() => location.reload(), {seconds} * 1000)</script>
+<noscript><meta http-equiv="refresh" content="{seconds}"></noscript>
+"""
+
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 {refresh}<title>{status} {phrase}</title>
@@ -87,8 +92,7 @@ def answer(fault: Fault, *, html: bool = False, close: bool = False, head_only: 
             phrase=phrase,
             text=escape(fault.text),
             reason=escape(fault.reason),
-            # A refresh without an address loads the same one, with its fragment.
-            refresh=f'<meta http-equiv="refresh" content="{fault.retry_s}">' if fault.retry_s else "",
+            refresh=_RETRY.format(seconds=fault.retry_s) if fault.retry_s else "",
             again=f"<p>This page tries again by itself every {fault.retry_s} seconds.</p>" if fault.retry_s else "",
         ).encode()
     else:

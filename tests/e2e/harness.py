@@ -4,6 +4,7 @@ Laws: every wait is for an event and has a limit; a process ends with the `with`
 test run itself be killed, with the test run (see `stickyproxy.tools.children`).
 """
 
+import asyncio
 import os
 import select
 import subprocess
@@ -42,6 +43,11 @@ document.addEventListener("DOMContentLoaded", () => {{
   if (popup) new MutationObserver(look).observe(popup, {{attributes: true}});
 }});
 """
+
+AT_ONCE = 4
+"""Browsers that load at the same time; more would only make two cores queue."""
+
+RECONNECTED = "session => window.socket.connected && window.socket.id !== session"
 
 SHOWN_AND_CONNECTED = """
 name => document.querySelector("[data-testid=replica]")?.textContent === name && window.did_handshake === true
@@ -333,3 +339,40 @@ class Visit:
         """Click +1 and expect the counter to show `expected`."""
         await self.page.get_by_test_id("increment").click()
         await expect(self.page.get_by_test_id("count")).to_have_text(str(expected))
+
+
+async def visits(browser: Browser, url: str, count: int) -> list[Visit]:
+    """Open `url` in `count` browsers of their own."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def visit() -> Visit:
+        async with gate:
+            return await Visit.begin(browser, url)
+
+    return await asyncio.gather(*(visit() for _ in range(count)))
+
+
+async def visits_to_several(browser: Browser, url: str, count: int) -> list[Visit]:
+    """Open `url` in `count` browsers or some more, so that two replicas at least have a page."""
+    pages = await visits(browser, url, count)
+    while len({await page.replica() for page in pages}) < 2:
+        assert len(pages) < 4 * count, "all visitors are sent to one replica"
+        pages.append(await Visit.begin(browser, url))
+    return pages
+
+
+async def leave(visits: list[Visit]) -> None:
+    """Close the pages: a proxy that is told to end gives open ones time."""
+    for visit in visits:
+        await visit.page.context.close()
+
+
+async def sessions(visits: list[Visit]) -> list[str]:
+    """Return the ids of the pages' sockets, which change with every reconnect."""
+    return [await visit.page.evaluate("window.socket.id") for visit in visits]
+
+
+async def reconnected(visits: list[Visit], before: list[str]) -> None:
+    """Wait until each page has another socket than before; a click in between could be lost, as on any network."""
+    for visit, session in zip(visits, before, strict=True):
+        await visit.page.wait_for_function(RECONNECTED, arg=session, timeout=PAGE_LIMIT_MS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Replica, running_proxy
+from .harness import Replica, addresses, running_proxy, total
 
 PROBES_OF_A_KIND = 1250
 PROBERS = ("kube-probe/1.34", "GoogleHC/1.0", "ELB-HealthChecker/2.0")
@@ -47,11 +47,7 @@ async def connect(port: int, count: int) -> list[int]:
 
 @pytest.mark.timeout(110)
 async def test_ten_thousand_probes_touch_no_replica(three_replicas: list[Replica], tmp_path: Path) -> None:
-    def total() -> Counter[str]:
-        return sum((replica.counts() for replica in three_replicas), Counter())
-
-    backends = [replica.address for replica in three_replicas]
-    with running_proxy(tmp_path, backends, "--health-path", HEALTH_PATH) as proxy:
+    with running_proxy(tmp_path, addresses(three_replicas), "--health-path", HEALTH_PATH) as proxy:
         kinds: dict[str, Callable[[int], Awaitable[list[int]]]] = {
             "livez": lambda count: get(proxy.admin_port, "/livez", "kube-probe/1.34", count),
             "readyz": lambda count: get(proxy.admin_port, "/readyz", "kube-probe/1.34", count),
@@ -63,7 +59,7 @@ async def test_ten_thousand_probes_touch_no_replica(three_replicas: list[Replica
             kinds[prober] = lambda count, prober=prober: get(proxy.port, "/", prober, count)
         assert len(kinds) * PROBES_OF_A_KIND == 10_000
 
-        before = total()
+        before = total(three_replicas)
         gate = asyncio.Semaphore(AT_ONCE)
         answers: dict[str, Counter[int]] = {kind: Counter() for kind in kinds}
 
@@ -73,7 +69,7 @@ async def test_ten_thousand_probes_touch_no_replica(three_replicas: list[Replica
 
         batches = PROBES_OF_A_KIND // ON_ONE_CONNECTION
         await asyncio.gather(*(some(kind) for _ in range(batches) for kind in kinds))
-        after = total()
+        after = total(three_replicas)
 
         assert {kind: dict(counter) for kind, counter in answers.items()} == {
             kind: {200: PROBES_OF_A_KIND} for kind in kinds
@@ -82,4 +78,4 @@ async def test_ten_thousand_probes_touch_no_replica(three_replicas: list[Replica
 
         # Nothing is on its way, either, and the counter does count: one visit is one connection and one page.
         assert await get(proxy.port, "/", "Mozilla/5.0", 1) == [200]
-        assert total() - before == Counter(accept=1, page=1)
+        assert total(three_replicas) - before == Counter(accept=1, page=1)

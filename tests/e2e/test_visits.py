@@ -9,19 +9,11 @@ from pathlib import Path
 from playwright.async_api import Browser, expect
 
 from .apps.content import download_content
-from .harness import PAGE_LIMIT_MS, Replica, Visit, running_proxy
+from .harness import PAGE_LIMIT_MS, Replica, Visit, addresses, running_proxy, total
 
 VISITS = 20
 AT_ONCE = 4
 """Browsers that load at the same time; more would only make two cores queue."""
-
-
-def addresses(replicas: list[Replica]) -> list[str]:
-    return [replica.address for replica in replicas]
-
-
-def total(replicas: list[Replica]) -> Counter[str]:
-    return sum((replica.counts() for replica in replicas), Counter())
 
 
 async def test_twenty_fresh_visits_each_load_once_and_stay_on_one_replica(
