@@ -6,9 +6,10 @@ Laws: whoever waits is answered or sent on its own way when the fetch ends, howe
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.assets import Asset, AssetCache, asset_head, etag_of
-from stickyproxy.core.framing import BodyReader, ChunkedReader, body_reader
+from stickyproxy.core.framing import BodyReader, body_reader
 from stickyproxy.core.request import CHUNKED
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
+from stickyproxy.dataplane.watch import TappedReader
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.exchange import Exchange
@@ -100,33 +101,27 @@ class Flight:
             self._flights.land(self._key, reader.asset(now) if reader is not None and now is not None else None)
 
 
-class KeepingReader:
-    """Passes a body on as another reader does, and keeps a copy of its content of up to `limit_bytes`."""
+class KeepingReader(TappedReader):
+    """Keeps a copy of a body's content of up to `limit_bytes` as it passes."""
 
-    __slots__ = ("_content", "_head", "_limit_bytes", "_pieces", "_reader", "_size", "done")
+    __slots__ = ("_head", "_limit_bytes", "_pieces", "_size")
 
     def __init__(self, reader: BodyReader, length: int, head: bytes, limit_bytes: int) -> None:
-        self._reader = reader
-        self._content = ChunkedReader(plain=True) if length == CHUNKED else None
+        super().__init__(reader, length)
         self._head = head
         self._limit_bytes = limit_bytes
         self._pieces: list[bytes] = []
         self._size = 0
-        self.done = reader.done
 
-    def feed(self, data: bytes) -> tuple[bytes, int]:
-        """Pass on and keep."""
-        out, taken = self._reader.feed(data)
-        self.done = self._reader.done
-        if self._size <= self._limit_bytes:
-            content = out if self._content is None else self._content.feed(data[:taken])[0]
-            self._size += len(content)
-            self._pieces.append(content)
-            if self._size > self._limit_bytes:
-                self._pieces.clear()
-        return out, taken
+    def see(self, content: bytes) -> None:
+        """Keep on until the body is too large."""
+        self._size += len(content)
+        self._pieces.append(content)
+        if self._size > self._limit_bytes:
+            self.wants_more = False
+            self._pieces.clear()
 
     def asset(self, now: float) -> Asset | None:
         """Give the file, once the body is whole; None where it is not to be kept."""
-        head = asset_head(self._head, self._size) if self.done and self._size <= self._limit_bytes else None
+        head = asset_head(self._head, self._size) if self.done and self.wants_more else None
         return Asset(head, b"".join(self._pieces), etag_of(head), now) if head is not None else None

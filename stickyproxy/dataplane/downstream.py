@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
-from stickyproxy.core.forwarded import forwarded_lines, plain_address, relayed_lines
+from stickyproxy.core.forwarded import client_address, forwarded_lines, plain_address, relayed_lines
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.sockets import reset_connection, unsent_bytes
@@ -63,6 +63,12 @@ class Downstream(asyncio.Protocol):
         if self._trusted is None:
             self._trusted = self.peer in self.proxy.trusted
         return self._trusted
+
+    def client(self, fields: RequestFields) -> bytes:
+        """Give the address of who asks: the peer, or whom a trusted peer names."""
+        if fields.said is None or not self.trusted:
+            return self.peer
+        return client_address(fields.said, self.peer, self.proxy.trusted)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: a first head is awaited like any other, for the idle time."""

@@ -128,8 +128,7 @@ class Exchange:
 
     def _choose(self, cause: Cause = Cause.NONE) -> Pick | None:
         proxy = self.proxy
-        downstream = self.downstream
-        key = proxy.hash_key(self.head, downstream.peer, trusted=downstream.trusted) if proxy.hashing else None
+        key = proxy.hash_key(self.head, self.downstream) if proxy.hashing else None
         steering = self._steering
         return choose(
             steering.tokens() if steering is not None else self.head.fields.tokens,
@@ -285,8 +284,7 @@ class Exchange:
                 self._bad_response()
                 return
             if self.head.minor:  # HTTP/1.0 knows no interim responses (RFC 9110 section 15.2)
-                kept = data[: end - 4] if response.kept is None else response.kept
-                self.downstream.transport.write(kept + b"\r\n\r\n")
+                self.downstream.transport.write(_lines(response.kept, data, end) + b"\r\n\r\n")
             data = data[end:]
             if not data:
                 return
@@ -305,20 +303,18 @@ class Exchange:
                     self._connect(other)
                     return
                 # NiceGUI marks even a 404 here as immutable for a year; no browser shall keep it for a moment.
-                kept = drop_fields(data[: end - 4] if kept is None else kept, (b"cache-control",))
+                kept = drop_fields(_lines(kept, data, end), (b"cache-control",))
                 added = b"\r\nCache-Control: no-store"
             self._steering.answered(pick, response.status)
             if self._flight is not None:
-                reader = self._flight.keep(
-                    response, data[: end - 4] if kept is None else kept, plain=not self.head.minor
-                )
+                reader = self._flight.keep(response, _lines(kept, data, end), plain=not self.head.minor)
         elif response.page:
             if self.head.navigation and self.proxy.reloads.loops(visitor(downstream, self.head), self.proxy.time()):
                 self._fail(faults.RELOAD_LOOP)
                 return
             reader = page_body(downstream, self.head, pick, response, data[:end], plain=not self.head.minor)
             if isinstance(reader, TokenReader):
-                kept = drop_fields(data[: end - 4] if kept is None else kept, (b"content-length", b"transfer-encoding"))
+                kept = drop_fields(_lines(kept, data, end), (b"content-length", b"transfer-encoding"))
                 length = CHUNKED  # which is how it leaves
                 if self.head.minor:
                     added = b"\r\nTransfer-Encoding: chunked"
@@ -329,8 +325,8 @@ class Exchange:
             if pick.sticky and not response.shared:
                 added += self._cookie_line(pick)
         plain = length == CHUNKED and not self.head.minor
-        if plain or (response.chunked and not self.head.minor):
-            kept = drop_fields(data[: end - 4] if kept is None else kept, (b"transfer-encoding",))
+        if response.chunked and not self.head.minor:
+            kept = drop_fields(_lines(kept, data, end), (b"transfer-encoding",))
         if plain or length == UNTIL_CLOSE:
             self._until_close = length == UNTIL_CLOSE
             self._unframed = downstream.last = True
@@ -346,7 +342,7 @@ class Exchange:
         behind = len(data) - end
         if reader is None and length >= 0 and behind <= length:  # as nearly always: nothing came behind it
             if kept is not None or added:
-                data = b"%b%b\r\n\r\n%b" % (data[: end - 4] if kept is None else kept, added, data[end:])
+                data = b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, data[end:])
             downstream.transport.write(data)
             if behind == length:
                 self._finish(clean=True)
@@ -360,7 +356,7 @@ class Exchange:
             body, taken = reader.feed(data[end:])
         except BadBodyError:
             body, taken = b"", -1
-        downstream.transport.write(b"%b%b\r\n\r\n%b" % (data[: end - 4] if kept is None else kept, added, body))
+        downstream.transport.write(b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, body))
         if taken < 0:
             self._break_off()
         elif reader.done:
@@ -419,9 +415,7 @@ class Exchange:
 
     def _fail(self, fault: Fault) -> None:
         """End with an answer of our own; nothing of a final response has been sent yet."""
-        if self._flight is not None:
-            self._flight.end()
-        self._drop_upstream()
+        self._release()
         downstream, head = self.downstream, self.head
         downstream.last = downstream.last or not self.request_done or self.proxy.draining
         counters = self.proxy.counters
@@ -439,9 +433,7 @@ class Exchange:
 
     def _break_off(self) -> None:
         """End in the middle of a response, so that the client can tell that it is not whole."""
-        if self._flight is not None:
-            self._flight.end()
-        self._drop_upstream()
+        self._release()
         self.proxy.counters.faults["broken-off"] += 1
         # Where only the connection's end tells the body's, a clean end would lie: reset it.
         self.downstream.break_off(reset=self._unframed)
@@ -457,13 +449,10 @@ class Exchange:
         elif upstream.reused and self._replayable and not (self._received or self._interims or self._retried):
             self._retried = True
             self.proxy.counters.retries += 1
-            pick = self.pick
-            if pick is None or pick.backend.identity not in self.proxy.snapshot.by_identity:
-                pick = self._choose()  # it has left the snapshot meanwhile
-            if pick is not None:
-                self._connect(pick)
-            else:
-                self._fail(faults.NO_BACKEND)
+            if self.pick is not None and self.pick.backend.identity in self.proxy.snapshot.by_identity:
+                self._connect(self.pick)
+            else:  # it has left the snapshot meanwhile
+                self._choose_and_connect()
         else:
             self._fail(faults.CLOSED_EARLY)
 
@@ -476,11 +465,15 @@ class Exchange:
 
     def abandon(self) -> None:
         """End because the client has gone."""
-        if self._flight is not None:
-            self._flight.end()
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of everything, and of those who wait for the same file."""
+        if self._flight is not None:
+            self._flight.end()
         self._drop_upstream()
 
     def _drop_upstream(self) -> None:
@@ -489,3 +482,8 @@ class Exchange:
         if upstream is not None:
             upstream.exchange = None
             upstream.transport.abort()
+
+
+def _lines(kept: bytes | None, data: bytes, end: int) -> bytes:
+    """Give a response's head without its last empty line: what was kept of it, or all of it, up to `end` in `data`."""
+    return data[: end - 4] if kept is None else kept

@@ -17,7 +17,7 @@ from stickyproxy.core.backends import Backend, Secrets, Snapshot
 from stickyproxy.core.balance import Balancer
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
-from stickyproxy.core.forwarded import TrustedProxies, client_address
+from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
 from stickyproxy.core.pages import Pages
 from stickyproxy.core.reloads import ReloadGuard
@@ -119,7 +119,7 @@ class Proxy:
 
     # Rules.
 
-    def hash_key(self, head: RequestHead, peer: bytes, *, trusted: bool) -> bytes | None:
+    def hash_key(self, head: RequestHead, downstream: Downstream) -> bytes | None:
         """Read the key of `--affinity hash`; None where the request has none."""
         wanted = self.settings.affinity.hash_key
         if wanted is None:
@@ -131,7 +131,7 @@ class Proxy:
         if wanted.source is KeySource.QUERY:
             query = head.target.partition(b"?")[2]
             return next((value for name, value in parse_qsl(query) if name == wanted.name), None) or None
-        return client_address(head.fields.said or (), peer, self.trusted) if trusted else peer
+        return downstream.client(head.fields)
 
     def is_health_path(self, target: bytes) -> bool:
         """Say whether a target is one of `--health-path`, whatever its query."""

@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.backends import Backend, Pick
-from stickyproxy.core.forwarded import client_address
 from stickyproxy.core.framing import BodyReader, body_reader
 from stickyproxy.core.nicegui import Kind, PageReader, Route, is_once, is_own, read_route, read_token
 from stickyproxy.core.request import CHUNKED, RequestHead
@@ -117,23 +116,13 @@ class Steering:
 
     def answered(self, pick: Pick, status: int) -> None:
         """Hear of an answer: a poll that a backend accepts shows that the page lives there."""
-        route = self.route
-        if (
-            status == 200
-            and route is not None
-            and route.kind is Kind.SOCKET
-            and route.page
-            and _SESSION.search(self._head.target)
-        ):
-            self._proxy.pages.learn(route.page, pick.backend.identity, self._proxy.time())
+        if status == 200 and self.page and _SESSION.search(self._head.target):
+            self._proxy.pages.learn(self.page, pick.backend.identity, self._proxy.time())
 
 
 def visitor(downstream: "Downstream", head: RequestHead) -> tuple[bytes, bytes]:
     """Name who asks for what: the client's address and the path."""
-    said = head.fields.said
-    peer = downstream.peer
-    address = client_address(said, peer, downstream.proxy.trusted) if said and downstream.trusted else peer
-    return address, head.target.partition(b"?")[0]
+    return downstream.client(head.fields), head.target.partition(b"?")[0]
 
 
 def page_body(

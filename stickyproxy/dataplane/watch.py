@@ -13,30 +13,46 @@ from stickyproxy.core.request import CHUNKED
 OnPage = Callable[[PageReader], None]
 
 
-class WatchedReader:
-    """Passes a body on as another reader does, and reads the page in it."""
+class TappedReader:
+    """Passes a body on as another reader does, and shows its bare content to `see` while that `wants_more`."""
 
-    __slots__ = ("_content", "_found", "_on_page", "_page", "_reader", "done")
+    __slots__ = ("_content", "_reader", "done", "wants_more")
 
-    def __init__(self, reader: BodyReader, length: int, page: PageReader, on_page: OnPage) -> None:
+    def __init__(self, reader: BodyReader, length: int) -> None:
         self._reader = reader
         self._content = ChunkedReader(plain=True) if length == CHUNKED else None
-        self._page = page
-        self._on_page = on_page
-        self._found = False
+        self.wants_more = True
         self.done = reader.done
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
-        """Pass on and read."""
+        """Pass on and show."""
         out, taken = self._reader.feed(data)
         self.done = self._reader.done
-        if not self._found:
-            content = out if self._content is None else self._content.feed(data[:taken])[0]
-            self._page.feed(content)
-            if self._page.page:
-                self._found = True
-                self._on_page(self._page)
+        if self.wants_more:
+            self.see(out if self._content is None else self._content.feed(data[:taken])[0])
         return out, taken
+
+    def see(self, content: bytes) -> None:
+        """Take a piece of the content, without its framing."""
+        raise NotImplementedError
+
+
+class WatchedReader(TappedReader):
+    """Reads the page in a body as it passes."""
+
+    __slots__ = ("_on_page", "_page")
+
+    def __init__(self, reader: BodyReader, length: int, page: PageReader, on_page: OnPage) -> None:
+        super().__init__(reader, length)
+        self._page = page
+        self._on_page = on_page
+
+    def see(self, content: bytes) -> None:
+        """Read on until the page is known."""
+        self._page.feed(content)
+        if self._page.page:
+            self.wants_more = False
+            self._on_page(self._page)
 
 
 class TokenReader:
