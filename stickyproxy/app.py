@@ -32,6 +32,9 @@ CONFIG_CHECK_S = 1.0
 """Seconds between two looks at the configuration file: a mounted ConfigMap changes by swapped links, of which no file
 watch tells reliably."""
 
+_FIXED = ("listen", "admin", "dns", "dns_interval_s", "service", "drain_timeout_s", "log_level", "data_plane")
+"""Settings that a reload cannot change."""
+
 
 class SettingsError(Exception):
     """A setting that cannot be used; its text is one line that names the option and what it expects."""
@@ -72,6 +75,11 @@ class App:
 
     def _make_discovery(self) -> Discovery:
         settings = self._settings
+        if settings.service is not None:
+            # Imported here: it brings the Kubernetes client, which costs 50 MB.
+            from stickyproxy.discovery.kubernetes import KubernetesDiscovery
+
+            return KubernetesDiscovery(settings.service, self.proxy.apply, random.SystemRandom())
         if settings.dns is not None:
             return DnsDiscovery(settings.dns, settings.dns_interval_s, self.proxy.apply)
         return StaticDiscovery(settings.backends, self.proxy.apply)
@@ -136,16 +144,11 @@ class App:
         except SettingsError as error:
             self._log.error("reload (%s): %s; the old settings stay in force", reason, error)
             return
-        if isinstance(self.discovery, DnsDiscovery):
-            self.discovery.refresh()
-        elif isinstance(self.discovery, StaticDiscovery) and settings.backends not in ((), self._settings.backends):
+        self.discovery.refresh()
+        if isinstance(self.discovery, StaticDiscovery) and settings.backends not in ((), self._settings.backends):
             self._log.info("reload (%s): backends are now %s", reason, ", ".join(map(str, settings.backends)))
             self.discovery.replace(settings.backends)
-        fixed = [
-            name
-            for name in ("listen", "admin", "dns", "dns_interval_s", "drain_timeout_s", "log_level", "data_plane")
-            if getattr(settings, name) != getattr(self._settings, name)
-        ]
+        fixed = [name for name in _FIXED if getattr(settings, name) != getattr(self._settings, name)]
         if fixed:
             self._log.warning("reload (%s): what else has changed needs a restart: %s", reason, ", ".join(fixed))
         self._settings = settings

@@ -15,6 +15,7 @@ import click
 from stickyproxy import __version__
 from stickyproxy.core.affinity import HashKey, parse_hash_key
 from stickyproxy.core.cookies import CookieSettings
+from stickyproxy.core.endpoint_slices import parse_service
 from stickyproxy.core.probes import PROBERS
 from stickyproxy.core.settings import (
     AffinitySettings,
@@ -200,6 +201,8 @@ def cli() -> None:
 @_option("admin", Value("HOST:PORT", _parse_admin), "0.0.0.0:9090", "Port for /livez, /readyz and /metrics, or `off`.")
 @_option("backend", ADDRESS, None, "One replica of the app. Repeatable.", multiple=True)
 @_option("dns", ADDRESS, None, "All A and AAAA records of a name are the replicas.")
+@_option("kubernetes-service", Value("[NAMESPACE/]NAME[:PORT]", parse_service), None,
+         "The ready pods of a Kubernetes Service are the replicas; the port by name or number.")  # fmt: skip
 @_option("dns-interval", DURATION, "5s", "Time between two look-ups of --dns.")
 @_option("affinity", click.Choice(["cookie", "hash"]), "cookie", "How a browser is bound to a replica.")
 @_option("hash-key", Value("KEY", parse_hash_key), "address",
@@ -284,10 +287,13 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
     """Build the settings from parsed options; click.UsageError where they do not fit together."""
-    if bool(options["backend"]) == bool(options["dns"]):
-        found = "both" if options["dns"] else "neither"
+    sources = [name for name in ("backend", "dns", "kubernetes_service") if options[name]]
+    if len(sources) != 1:
+        found = " and ".join(f"--{name.replace('_', '-')}" for name in sources) or "none"
         raise click.UsageError(
-            f"--backend or --dns: expected one of the two (--backend repeatable), found {found}", ctx
+            "--backend, --dns or --kubernetes-service: expected one of the three (--backend repeatable), "
+            f"found {found}",
+            ctx,
         )
     secrets = (*_read_secrets(ctx, options["secret_file"]), *options["secret"])
     max_age = options["cookie_max_age"]
@@ -341,6 +347,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         backends=tuple(dict.fromkeys(options["backend"])),
         dns=options["dns"],
         dns_interval_s=_positive(ctx, options, "dns_interval"),
+        service=options["kubernetes_service"],
         drain_timeout_s=options["drain_timeout"],
         config_path=options["config"],
         log_level=options["log_level"],

@@ -27,7 +27,16 @@ class StatusCollector(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield _gauge("ready", "1 while /readyz answers 200.", int(status.readiness.ready))
-        yield _gauge("discovery_healthy", "1 while the source of backends answers.", int(not status.discovery.problem))
+        discovery = status.discovery
+        yield _gauge("discovery_healthy", "1 while the source of backends answers.", int(not discovery.problem))
+        problem = GaugeMetricFamily(
+            "stickyproxy_discovery_problem",
+            "What is wrong with the source of backends and what mends it; always 1, absent while nothing is wrong.",
+            labels=["reason", "problem"],
+        )
+        if discovery.problem:
+            problem.add_metric([discovery.reason, discovery.problem], 1)
+        yield problem
         backends = GaugeMetricFamily("stickyproxy_backends", "Listed backends by phase.", labels=["phase"])
         for phase in Phase:
             backends.add_metric([phase.value], sum(1 for b in status.backends if b.phase is phase))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
+from stickyproxy.core.endpoint_slices import ServiceRef
 from stickyproxy.core.probes import PROBERS
 from stickyproxy.core.values import PRIVATE_NETWORKS, Address, Network
 
@@ -114,6 +115,8 @@ class ServiceSettings:
     backends: tuple[Address, ...] = ()
     dns: Address | None = None
     dns_interval_s: float = 5.0
+    service: ServiceRef | None = None
+    """The Kubernetes Service whose EndpointSlices are followed; of `backends`, `dns` and `service` one is given."""
     drain_timeout_s: float = 20.0
     config_path: str = ""
     log_level: str = "info"

@@ -19,10 +19,14 @@ class BackendStatus:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryStatus:
-    """Where backends come from (`source`), and what is wrong with it (`problem`, empty: nothing)."""
+    """Where backends come from (`source`), and what is wrong with it (`problem`, empty: nothing).
+
+    `problem` is one line for a person, `reason` one word for a machine, of a small closed set for each source.
+    """
 
     source: str
     problem: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ class Discovery(Protocol):
         """Say where backends come from and what is wrong with it."""
         ...
 
+    def refresh(self) -> None:
+        """Look now instead of when it is time."""
+        ...
+
     async def run(self) -> None:
         """Call `apply` with every new set, until cancelled; the last good set outlives every failure."""
         ...

@@ -41,7 +41,7 @@ class DnsDiscovery:
     @property
     def status(self) -> DiscoveryStatus:
         """Say what is being resolved and what the last failure was."""
-        return DiscoveryStatus(f"DNS {self._name}", self._problem)
+        return DiscoveryStatus(f"DNS {self._name}", self._problem, "unresolved" if self._problem else "")
 
     def refresh(self) -> None:
         """Resolve now instead of at the interval's end."""

@@ -25,6 +25,9 @@ class StaticDiscovery:
         """Put another list in force."""
         self._apply([Backend.at(address) for address in addresses])
 
+    def refresh(self) -> None:
+        """Do nothing: a list changes by `replace` only."""
+
     async def run(self) -> None:
         """Wait for the end: nothing happens by itself."""
         await asyncio.Event().wait()

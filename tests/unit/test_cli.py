@@ -344,7 +344,7 @@ WRONG = [
     (["--backend", "app:0"], "--backend"),
     (["--backend", "http://app:80"], "--backend"),
     (["--backend", "a..b:80"], "--backend"),
-    (["--dns", "app:80"], "--backend or --dns"),
+    (["--dns", "app:80"], "--backend, --dns or --kubernetes-service"),
     (["--dns", "app"], "--dns"),
     (["--dns-interval", "0"], "--dns-interval"),
     (["--dns-interval", "soon"], "--dns-interval"),
@@ -414,8 +414,10 @@ def test_a_wrong_setting_ends_with_one_line_that_names_it(command: Command, argu
 
 
 def test_neither_backends_nor_a_name_is_wrong(command: Command) -> None:
-    assert command.refusal() == "--backend or --dns: expected one of the two (--backend repeatable), found neither"
-    assert command.refusal(*BACKEND, "--dns", "a:1").endswith("found both")
+    expected = "--backend, --dns or --kubernetes-service: expected one of the three (--backend repeatable), found "
+    assert command.refusal() == f"{expected}none"
+    assert command.refusal(*BACKEND, "--dns", "a:1") == f"{expected}--backend and --dns"
+    assert command.refusal("--dns", "a:1", "--kubernetes-service", "a") == f"{expected}--dns and --kubernetes-service"
 
 
 @pytest.mark.parametrize(
@@ -547,7 +549,7 @@ def test_a_reload_reads_the_secret_file_again(command: Command) -> None:
         ("backend = ['a']", "--backend"),
         ("backend = [", "--config"),
         ("bakend = ['a:1']", "did you mean 'backend'?"),
-        ("hold = '1s'", "--backend or --dns"),
+        ("hold = '1s'", "--backend, --dns or --kubernetes-service"),
         ("backend = [['a:1']]", "--backend"),
         ("backend = ['a:1']\nsecret-file = 5", "--secret-file"),
     ],
