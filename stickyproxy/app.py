@@ -1,7 +1,8 @@
 """The composition root: builds the parts, owns their lifetime and the order of shutdown.
 
-Laws: both ports are bound before anything else, so that a taken port is said at once; SIGTERM drains, a second signal
-ends; whatever happens to a reload, what works now goes on working.
+Laws: both ports are bound before anything else, so that a taken port is said at once; SIGTERM drains, after a delay in
+which load balancers learn of it (Ctrl-C at a terminal without), a second signal ends; whatever happens to a reload,
+what works now goes on working.
 """
 
 import asyncio
@@ -32,7 +33,17 @@ CONFIG_CHECK_S = 1.0
 """Seconds between two looks at the configuration file: a mounted ConfigMap changes by swapped links, of which no file
 watch tells reliably."""
 
-_FIXED = ("listen", "admin", "dns", "dns_interval_s", "service", "drain_timeout_s", "log_level", "data_plane")
+_FIXED = (
+    "listen",
+    "admin",
+    "dns",
+    "dns_interval_s",
+    "service",
+    "shutdown_delay_s",
+    "drain_timeout_s",
+    "log_level",
+    "data_plane",
+)
 """Settings that a reload cannot change."""
 
 
@@ -69,6 +80,7 @@ class App:
         self._log = logging.getLogger("stickyproxy")
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
+        self._stopped_by: signal.Signals | None = None
         self.proxy = Proxy(settings.data_plane, random.SystemRandom())
         self.discovery = self._make_discovery()
         self._config_seen = _file_mark(settings.config_path)
@@ -88,7 +100,7 @@ class App:
         """Serve until a signal says to stop; return when everything is closed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop)
+            loop.add_signal_handler(number, partial(self._on_stop, number))
         loop.add_signal_handler(signal.SIGHUP, partial(self.reload, "SIGHUP"))
         background = [self._guard("discovery", self.discovery.run())]
         if self._settings.config_path:
@@ -100,7 +112,7 @@ class App:
                 # Imported here: it brings aiohttp, which the data plane does without.
                 from stickyproxy.admin.server import AdminServer
 
-                admin = AdminServer(lambda: self.proxy.status(self.discovery.status))
+                admin = AdminServer(lambda: self.proxy.status(self.discovery.status), self.proxy.drains)
                 await admin.listen(admin_listener)
             self._log.info("stickyproxy %s serves on %s", __version__, Address(*listener.getsockname()[:2]))
             await self._stop.wait()
@@ -114,13 +126,12 @@ class App:
 
     async def _drain(self) -> None:
         proxy, timeout_s = self.proxy, self._settings.drain_timeout_s
+        delay_s = self._settings.shutdown_delay_s if self._stopped_by == signal.SIGTERM else 0.0
         self._log.info(
-            "draining: %d connections and %d tunnels have %g s",
-            proxy.counters.open_connections,
-            len(proxy.tunnels),
-            timeout_s,
-        )
-        drain = asyncio.ensure_future(proxy.drain(timeout_s))
+            "draining: new connections are served for %g s more, then %d connections and %d tunnels have %g s",
+            delay_s, proxy.counters.open_connections, len(proxy.tunnels), timeout_s,
+        )  # fmt: skip
+        drain = asyncio.ensure_future(proxy.leave(delay_s, timeout_s))
         abort = asyncio.ensure_future(self._abort.wait())
         await asyncio.wait((drain, abort), return_when=asyncio.FIRST_COMPLETED)
         abort.cancel()
@@ -132,9 +143,10 @@ class App:
             drain.result()
         self._log.info("stopped")
 
-    def _on_stop(self) -> None:
+    def _on_stop(self, number: signal.Signals) -> None:
         if self._stop.is_set():
             self._abort.set()
+        self._stopped_by = self._stopped_by or number
         self._stop.set()
 
     def reload(self, reason: str) -> None:

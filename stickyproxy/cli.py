@@ -173,17 +173,21 @@ _HELP = HelpSettings()
 
 
 class _Cli(click.Group):
-    """Loads the demo only when it is asked for: `run` shall not pay for it."""
+    """Loads the tools only when they are asked for: `run` shall not pay for them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "demo"]
+        return [*super().list_commands(ctx), "demo", "drain"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "demo":
-            return super().get_command(ctx, cmd_name)
-        from stickyproxy.tools.demo import demo
+        if cmd_name == "demo":
+            from stickyproxy.tools.demo import demo
 
-        return demo
+            return demo
+        if cmd_name == "drain":
+            from stickyproxy.tools.drain import drain
+
+            return drain
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -257,7 +261,8 @@ def cli() -> None:
     "15s",
     "Idle time before TCP keep-alive probes; 0: none.",
 )
-@_option("drain-timeout", DURATION, "20s", "Time for open work after SIGTERM.")
+@_option("shutdown-delay", DURATION, "5s", "Time after SIGTERM in which new connections are still served.")
+@_option("drain-timeout", DURATION, "20s", "Time for open work after that; sockets are closed spread over it.")
 @_option("workers", Value("N", _parse_workers, numbers=True), "1", "Processes that serve.")
 @_option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
 @click.pass_context
@@ -348,6 +353,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         dns=options["dns"],
         dns_interval_s=_positive(ctx, options, "dns_interval"),
         service=options["kubernetes_service"],
+        shutdown_delay_s=options["shutdown_delay"],
         drain_timeout_s=options["drain_timeout"],
         config_path=options["config"],
         log_level=options["log_level"],

@@ -1,4 +1,4 @@
-"""The admin port: /livez, /readyz and /metrics. No request to it ever dials a backend."""
+"""The admin port: /livez, /readyz, /metrics, /backends, /drain and /undrain. No request to it ever dials a backend."""
 
 import os
 import socket
@@ -30,16 +30,21 @@ def _without_system_cas() -> Iterator[None]:
 with _without_system_cas():
     from aiohttp import web
 
+    from stickyproxy.admin.drains import Drains, add_routes
+
 
 class AdminServer:
     """Serves the admin port until closed."""
 
-    def __init__(self, status: Callable[[], Status]) -> None:
+    def __init__(self, status: Callable[[], Status], drains: Drains) -> None:
         self._status = status
+        self._drains = drains
         app = web.Application()
+        add_routes(app, drains)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/backends", self._backends)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
 
     async def listen(self, listener: socket.socket) -> None:
@@ -61,6 +66,16 @@ class AdminServer:
         lines.append(f"discovery: {status.discovery.source}: {problem}")
         lines += [f"backend {b.name}: {b.phase.value}, {b.tunnels} open tunnels" for b in status.backends]
         return _text("\n".join(lines) + "\n", 200 if status.readiness.ready else 503)
+
+    async def _backends(self, request: web.Request) -> web.Response:
+        backends = [
+            {
+                "name": b.name, "identity": b.identity, "address": b.address, "phase": b.phase.value,
+                "drained": b.ordered, "pages": self._drains.remaining(b.identity).pages, "tunnels": b.tunnels,
+            }
+            for b in self._status().backends
+        ]  # fmt: skip
+        return web.json_response(backends, headers={"Cache-Control": "no-store"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         # Imported with the first scrape: who does not scrape does not pay for it.

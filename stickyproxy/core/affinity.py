@@ -71,10 +71,12 @@ def choose(
 
     tokens: what the query and the client's cookies hold, in order. key: the hash key, or None where the request has
     none or the mode is `cookie`. page: the identity of the backend that the page of the request lives on, None where
-    the request names no page that is known. navigation: the request asks for a new document. excluded: identities
-    that were tried in vain, `cause` saying why the last of them failed.
+    the request names no page that is known, empty where the page is to leave its backend. navigation: the request
+    asks for a new document. excluded: identities that were tried in vain, `cause` saying why the last of them failed.
     """
-    if page is not None and page not in excluded:
+    if page == "":
+        navigation = True  # with its socket on another backend it reloads there
+    elif page is not None and page not in excluded:
         if lives := snapshot.picks.get(page):
             return lives  # whatever the phase: its state is nowhere else
         cause = Cause.GONE

@@ -69,6 +69,16 @@ class Pages:
             self._pages[page] = found
         return found
 
+    def move(self, page: bytes) -> None:
+        """Let a page leave its backend: its next socket opens on another one, which makes it reload."""
+        found = self._pages.get(page)
+        if found is not None:
+            found.identity = ""
+
+    def count(self, identity: str, seen_after: float) -> int:
+        """Count the pages of a backend that have an open socket, or were seen after a moment."""
+        return sum(1 for p in self._pages.values() if p.identity == identity and (p.sockets or p.seen > seen_after))
+
     def expire(self, now: float) -> None:
         """Forget pages that have had no socket for too long; called from time to time."""
         before = now - self._ttl_s

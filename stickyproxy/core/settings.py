@@ -117,7 +117,11 @@ class ServiceSettings:
     dns_interval_s: float = 5.0
     service: ServiceRef | None = None
     """The Kubernetes Service whose EndpointSlices are followed; of `backends`, `dns` and `service` one is given."""
+    shutdown_delay_s: float = 5.0
+    """Between SIGTERM and the end of accepting: load balancers learn within seconds that this proxy is leaving, and
+    send it visitors until then."""
     drain_timeout_s: float = 20.0
+    """For open work after that; both together stay below Kubernetes' default grace period of 30 s."""
     config_path: str = ""
     log_level: str = "info"
     data_plane: Settings = field(default_factory=Settings)

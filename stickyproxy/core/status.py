@@ -9,12 +9,29 @@ from stickyproxy.core.health import Readiness
 
 @dataclass(frozen=True, slots=True)
 class BackendStatus:
-    """One listed backend: `tunnels` open, and `idle` pooled connections."""
+    """One listed backend: `tunnels` open, `idle` pooled connections; `ordered`: it drains because somebody said so."""
 
     name: str
     phase: Phase
     tunnels: int
     idle: int
+    identity: str = ""
+    address: str = ""
+    ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What a backend still has open here: pages (with a socket, or loading), tunnels of any kind, running exchanges."""
+
+    pages: int
+    tunnels: int
+    exchanges: int
+
+    @property
+    def empty(self) -> bool:
+        """Say whether nothing is left that a user would miss."""
+        return not (self.pages or self.tunnels or self.exchanges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ answer, client too slow, or lingering.
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from stickyproxy.core.backends import Backend
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import client_address, forwarded_lines, plain_address, relayed_lines
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
@@ -63,6 +64,12 @@ class Downstream(asyncio.Protocol):
         if self._trusted is None:
             self._trusted = self.peer in self.proxy.trusted
         return self._trusted
+
+    @property
+    def backend(self) -> Backend | None:
+        """Give the backend that the running exchange goes to."""
+        pick = self._exchange.pick if self._exchange is not None else None
+        return pick.backend if pick is not None else None
 
     def client(self, fields: RequestFields) -> bytes:
         """Give the address of who asks: the peer, or whom a trusted peer names."""

@@ -25,7 +25,9 @@ from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Status
 from stickyproxy.dataplane.asset_flights import AssetFlights
+from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
+from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sockets import tune_socket
 from stickyproxy.dataplane.tunnel import Tunnel
@@ -45,6 +47,7 @@ class Proxy:
         self.times = settings.times
         self.loop = asyncio.get_running_loop()
         self.time = self.loop.time
+        self.random = random
         self.log = logging.getLogger("stickyproxy")
         self.counters = Counters()
         self.trusted = TrustedProxies(settings.trusted)
@@ -62,10 +65,13 @@ class Proxy:
         self.reloads = ReloadGuard(settings.help.reload_limit)
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
+        self._listed: tuple[Backend, ...] = ()
+        self.drains = Drains(self)
         self._snapshot_change = asyncio.Event()
         self.pools: dict[str, Pool] = {}
         self._downstreams: set[Downstream] = set()
         self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
+        self._dispersal = Dispersal(self.loop, random, Tunnel.close)
         self._server: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -75,7 +81,13 @@ class Proxy:
 
     def apply(self, backends: Iterable[Backend]) -> None:
         """Put a new set of backends in force; tunnels and running exchanges stay where they are."""
-        snapshot = Snapshot(backends, self._secrets)
+        self._listed = tuple(backends)
+        self.reapply()
+        self.synced = True
+
+    def reapply(self) -> None:
+        """Put the listed backends in force again, with the phases that orders to drain give them."""
+        snapshot = Snapshot(self.drains.overlay(self._listed), self._secrets)
         self.balancer.apply(snapshot.backends, self.time())
         for identity, pool in list(self.pools.items()):
             backend = snapshot.by_identity.get(identity)
@@ -86,7 +98,6 @@ class Proxy:
                 del self.pools[identity]
         self.versions = {i: version for i, version in self.versions.items() if i in snapshot.by_identity}
         self.snapshot = snapshot
-        self.synced = True
         self._snapshot_change.set()
         self._snapshot_change = asyncio.Event()
 
@@ -152,8 +163,17 @@ class Proxy:
         for backend in self.snapshot.backends:
             pool = self.pools.get(backend.identity)
             load = self.balancer.loads[backend.identity]
-            backends.append(BackendStatus(str(backend), backend.phase, load.tunnels, pool.idle if pool else 0))
+            backends.append(
+                BackendStatus(
+                    str(backend), backend.phase, load.tunnels, pool.idle if pool else 0,
+                    backend.identity, str(backend.address), self.drains.ordered(backend.identity),
+                )
+            )  # fmt: skip
         return Status(self.health(), discovery, tuple(backends), self.counters, len(self.tunnels))
+
+    def exchanges_with(self, identity: str) -> int:
+        """Count the exchanges that are running with a backend; walks over all connections, for those who wait."""
+        return sum(1 for d in self._downstreams if d.backend is not None and d.backend.identity == identity)
 
     # Connections.
 
@@ -197,6 +217,7 @@ class Proxy:
         """Give the second leg of a tunnel a deadline for what is still to be written."""
         now = self.time()
         self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
+        self.drains.wake()
         if tunnel.page:
             page = self.pages.closed(tunnel.page, now)
             if page is not None and page.visitor is not None:
@@ -226,6 +247,7 @@ class Proxy:
                 else:
                     tunnel.abort()
         self.pages.expire(now)
+        self.drains.wake()
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
@@ -233,27 +255,31 @@ class Proxy:
 
     # The end.
 
+    async def leave(self, delay_s: float, timeout_s: float) -> None:
+        """Serve on for a while, unready, until load balancers send nobody here any more; then drain."""
+        self.draining = True
+        self._dispersal.watch(self.tunnels)
+        await asyncio.sleep(delay_s)
+        await self.drain(timeout_s)
+
     async def drain(self, timeout_s: float) -> None:
-        """Stop accepting, let exchanges finish, close tunnels evenly spread over the time, drop the rest at its end."""
+        """Stop accepting, let exchanges finish, close tunnels spread over the time, drop the rest at its end."""
         self.draining = True
         if self._server is not None:
             self._server.close()
         for downstream in list(self._downstreams):
             downstream.close_if_idle()
-        tunnels = list(self.tunnels)
-        timers = [
-            self.loop.call_later(timeout_s * index / len(tunnels), tunnel.close) for index, tunnel in enumerate(tunnels)
-        ]
+        self._dispersal.watch(self.tunnels)
+        self._dispersal.start(timeout_s)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._emptied.wait()
-        for timer in timers:
-            timer.cancel()
         await self.close()
 
     async def close(self) -> None:
         """Drop every connection and wait until all are gone."""
         self.draining = True
+        self._dispersal.stop()
         if self._server is not None:
             self._server.close()
         if self._sweep_timer is not None:

@@ -5,6 +5,7 @@ other; the load of the backend is released exactly once.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from stickyproxy.core.balance import Load
@@ -72,7 +73,7 @@ class Tunnel:
     Made when the two heads of the upgrade have been written; it takes over at once.
     """
 
-    __slots__ = ("_load", "_owner", "downstream", "page", "upstream")
+    __slots__ = ("_owner", "downstream", "load", "page", "upstream")
 
     def __init__(
         self,
@@ -86,11 +87,22 @@ class Tunnel:
         self.upstream: Leg | None = Leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
         self.page = page
-        self._load = load
+        self.load = load
         self._owner = owner
         load.tunnels += 1
         downstream.set_protocol(self.downstream)
         upstream.set_protocol(self.upstream)
+
+    def replace_legs(self, replace: Callable[[Leg], Leg]) -> None:
+        """Let other legs take over where both are still there; whoever calls gives legs that move all that comes."""
+        if self.downstream is None or self.upstream is None:
+            return
+        downstream, upstream = replace(self.downstream), replace(self.upstream)
+        downstream.other, upstream.other = upstream, downstream
+        del self.downstream.other, self.upstream.other
+        self.downstream, self.upstream = downstream, upstream
+        downstream.transport.set_protocol(downstream)
+        upstream.transport.set_protocol(upstream)
 
     def leg_lost(self, leg: Leg) -> None:
         """Release what the first lost leg frees, and all with the second."""
@@ -103,7 +115,7 @@ class Tunnel:
             del leg.other, other.other  # the legs are a cycle: without it they are freed at once
             self._owner.tunnel_ended(self)
             return
-        self._load.tunnels -= 1
+        self.load.tunnels -= 1
         if not other.transport.is_closing():
             other.transport.close()
         self._owner.tunnel_closing(self)
@@ -111,6 +123,12 @@ class Tunnel:
     def stalled(self) -> None:
         """Pass on that a leg takes no more for now."""
         self._owner.tunnel_stalled(self)
+
+    @property
+    def open(self) -> bool:
+        """Say whether neither leg is lost or closing."""
+        legs = (self.upstream, self.downstream)
+        return all(leg is not None and not leg.transport.is_closing() for leg in legs)
 
     @property
     def unwritten(self) -> int:

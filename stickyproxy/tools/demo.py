@@ -94,7 +94,7 @@ class Demo:
             command = [sys.executable, "-m", "stickyproxy.tools.demo_app", "--port", str(ports[-1]), "--replica", name]
             self.replicas[self._child(name, command)] = Address("127.0.0.1", ports[-1])
         command = [sys.executable, "-m", "stickyproxy", "run"]
-        command += ["--listen", str(settings.listen), "--admin", str(settings.admin)]
+        command += ["--listen", str(settings.listen), "--admin", str(settings.admin), "--shutdown-delay", "0"]
         for address in self.replicas.values():
             command += ["--backend", str(address)]
         self.proxy = self._child("proxy", command)

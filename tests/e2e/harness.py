@@ -207,6 +207,7 @@ def running_proxy(folder: Path, backends: list[str], *options: str, port: int = 
     command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin_port}"]
     for backend in backends:
         command += ["--backend", backend]
+    command += ["--shutdown-delay", "0"]  # nothing here has to learn that it goes
     with running("proxy", [*command, *options], folder) as process:
         wait_until_ready(process, f"http://127.0.0.1:{admin_port}/readyz")
         yield Proxy(port, admin_port, process)

@@ -105,8 +105,9 @@ async def command(*arguments: str, environment: dict[str, str] | None = None) ->
     """Run the proxy on ports of its own until the block ends; it serves when the block begins."""
     with reserved() as listen, reserved() as admin:
         process = await start(
-            "run", "--listen", str(listen), "--admin", str(admin), *arguments, environment=environment
-        )
+            "run", "--listen", str(listen), "--admin", str(admin), "--shutdown-delay", "0", *arguments,
+            environment=environment,
+        )  # fmt: skip
         running = Command(process, listen, admin)
         try:
             await running.says("serves on")

@@ -158,8 +158,8 @@ def whole(data: bytes) -> bytes:
     """Cut bytes to what the data plane takes for one head: empty lines, as before it, do not belong to it."""
     while data.startswith(b"\r\n"):
         data = data[2:]
-    end = data.find(b"\r\n\r\n")
-    return (data if end < 0 else data[:end]) + b"\r\n\r\n"
+    data += b"\r\n\r\n"
+    return data[: data.find(b"\r\n\r\n") + 4]
 
 
 @st.composite

@@ -1,0 +1,108 @@
+"""Drain single backends by order: no new sessions there, and word of when the last page is gone.
+
+Laws: an order outlives snapshots as long as the backend is listed; whoever waits is woken by events (a tunnel's end,
+the sweep), and always by the end of its time.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stickyproxy.core.backends import Backend, Phase
+from stickyproxy.core.status import Remaining
+from stickyproxy.dataplane.dispersal import Dispersal
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.proxy import Proxy
+    from stickyproxy.dataplane.tunnel import Tunnel
+
+LOADING_S = 5.0
+"""How long a page without a socket counts as open: it is loading, or reconnecting within NiceGUI's 3 s."""
+
+
+class Drains:
+    """The drains of one proxy's backends, by identity."""
+
+    def __init__(self, proxy: "Proxy") -> None:
+        self._proxy = proxy
+        self._ordered: set[str] = set()
+        self._waiting: set[asyncio.Event] = set()
+
+    def overlay(self, backends: Iterable[Backend]) -> list[Backend]:
+        """Give the listed backends with the phase of those that were ordered to drain; forget who is listed no more."""
+        listed = list(backends)
+        self._ordered &= {b.identity for b in listed}
+        return [replace(b, phase=Phase.DRAINING) if b.identity in self._ordered else b for b in listed]
+
+    def ordered(self, identity: str) -> bool:
+        """Say whether a backend was ordered to drain."""
+        return identity in self._ordered
+
+    def find(self, text: str) -> list[Backend]:
+        """Give the backends that a name, an identity, a host or HOST:PORT means; several, where a host has several."""
+        backends = self._proxy.snapshot.backends
+        exact = [b for b in backends if text in (b.identity, b.name, str(b.address))]
+        return exact or [b for b in backends if text == b.address.host]
+
+    def drain(self, identity: str) -> None:
+        """Send no new sessions and no new documents to a backend."""
+        if identity not in self._ordered:
+            self._ordered.add(identity)
+            self._proxy.reapply()
+
+    def undrain(self, identity: str) -> None:
+        """Take a drain back; what discovery says of the backend counts again."""
+        if identity in self._ordered:
+            self._ordered.remove(identity)
+            self._proxy.reapply()
+
+    def remaining(self, identity: str) -> Remaining:
+        """Count what a backend still has open here."""
+        proxy = self._proxy
+        load = proxy.balancer.loads.get(identity)
+        return Remaining(
+            pages=proxy.pages.count(identity, proxy.time() - LOADING_S),
+            tunnels=load.tunnels if load is not None else 0,
+            exchanges=proxy.exchanges_with(identity),
+        )
+
+    async def wait(self, identity: str, wait_s: float, idle_s: float | None = None) -> Remaining:
+        """Wait until a backend has nothing open here, for so long at the most; give what is left.
+
+        idle_s: pages are told to reconnect elsewhere, one after another: first those whose users have done nothing for
+        so long, at the end all. None: pages are left alone.
+        """
+        proxy = self._proxy
+        changed = asyncio.Event()
+        self._waiting.add(changed)
+        dispersal = None
+        try:
+            if idle_s is not None:
+                load = proxy.balancer.loads.get(identity)
+                dispersal = Dispersal(proxy.loop, proxy.random, self._move, idle_s=idle_s)
+                dispersal.watch(t for t in proxy.tunnels if t.load is load)
+                dispersal.start(wait_s)
+            try:
+                async with asyncio.timeout(wait_s):
+                    while not (left := self.remaining(identity)).empty:
+                        await changed.wait()
+                        changed.clear()
+            except TimeoutError:
+                left = self.remaining(identity)
+            return left
+        finally:
+            self._waiting.discard(changed)
+            if dispersal is not None:
+                dispersal.stop()
+
+    def _move(self, tunnel: "Tunnel") -> None:
+        """Close a page's tunnel such that its reconnect goes to another backend, which makes the page reload."""
+        if tunnel.page:
+            self._proxy.pages.move(tunnel.page)
+        tunnel.close()
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        for changed in self._waiting:
+            changed.set()
