@@ -91,10 +91,11 @@ def choose(
         cause = Cause.GONE
     if key is not None:
         return _by_hash(key, snapshot, excluded, cause)
-    backend = _by_balance(snapshot, balancer, now, excluded)
+    new = page is None and not tokens
+    backend = _by_balance(snapshot, balancer, now, excluded, spared=frozenset() if new else balancer.outdated)
     if backend is None:
         return None
-    if page is None and not tokens:
+    if new:
         return Pick(backend, Pin.NEW)  # whatever was tried in vain: nothing had been bound
     return Pick(backend, Pin.MOVED, cause)
 
@@ -109,10 +110,12 @@ def _by_hash(key: bytes, snapshot: Snapshot, excluded: Container[str], cause: Ca
     return None
 
 
-def _by_balance(snapshot: Snapshot, balancer: Balancer, now: float, excluded: Container[str]) -> Backend | None:
+def _by_balance(
+    snapshot: Snapshot, balancer: Balancer, now: float, excluded: Container[str], spared: Container[str]
+) -> Backend | None:
     # A draining backend still serves, so it comes before one that says it is not ready.
     for candidates in (snapshot.ready, snapshot.draining, snapshot.paused):
         left = [b for b in candidates if b.identity not in excluded]
-        if left:
-            return balancer.choose(left, now)
+        if left:  # who has just lost a pod is not sent to one that the same rollout replaces next
+            return balancer.choose([b for b in left if b.identity not in spared] or left, now)
     return None

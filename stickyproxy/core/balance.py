@@ -4,10 +4,11 @@ A session counts from its first request on, before its socket opens: otherwise a
 backend. Such an arrival fades with a half-life, since a visitor without a socket leaves nothing behind.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 from stickyproxy.core.backends import Backend
+from stickyproxy.core.generations import outdated
 
 ARRIVAL_HALF_LIFE_S = 3.0
 """Seconds until an arrival counts half: about the time that a page takes to open its socket."""
@@ -42,15 +43,16 @@ class Load:
 class Balancer:
     """Chooses a backend for a new session; times are seconds of any one monotonic clock."""
 
-    __slots__ = ("_random", "_slow_start_s", "_started", "loads")
+    __slots__ = ("_random", "_slow_start_s", "_started", "loads", "outdated")
 
     def __init__(self, slow_start_s: float, random: Random) -> None:
         self._slow_start_s = slow_start_s
         self._random = random
         self._started = False
         self.loads: dict[str, Load] = {}
+        self.outdated: frozenset[str] = frozenset()  # identities that a rollout is about to replace
 
-    def apply(self, backends: Iterable[Backend], now: float) -> None:
+    def apply(self, backends: Collection[Backend], now: float) -> None:
         """Follow a new snapshot: begin the slow start of new backends, forget those that are gone and empty.
 
         The backends of the first snapshot count as warm: nobody knows better, and all are equally new.
@@ -61,6 +63,7 @@ class Balancer:
         for identity in identities - self.loads.keys():
             self.loads[identity] = Load(now if self._started else now - self._slow_start_s)
         self._started = self._started or bool(identities)
+        self.outdated = outdated(backends, {identity: load.since for identity, load in self.loads.items()})
 
     def choose(self, candidates: Sequence[Backend], now: float) -> Backend:
         """Pick the backend with the lowest weighted load and count the arrival; ties are drawn by lot.
