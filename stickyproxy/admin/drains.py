@@ -5,7 +5,7 @@ the internet.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -30,6 +30,10 @@ class Drains(Protocol):
 
     def undrain(self, identity: str) -> None:
         """Take a drain back."""
+        ...
+
+    def open_pages(self) -> Mapping[str, int]:
+        """Count the open pages of all backends, by identity."""
         ...
 
     def remaining(self, identity: str) -> Remaining:

@@ -68,10 +68,11 @@ class AdminServer:
         return _text("\n".join(lines) + "\n", 200 if status.readiness.ready else 503)
 
     async def _backends(self, request: web.Request) -> web.Response:
+        pages = self._drains.open_pages()
         backends = [
             {
                 "name": b.name, "identity": b.identity, "address": b.address, "phase": b.phase.value,
-                "drained": b.ordered, "pages": self._drains.remaining(b.identity).pages, "tunnels": b.tunnels,
+                "drained": b.ordered, "pages": pages.get(b.identity, 0), "tunnels": b.tunnels,
             }
             for b in self._status().backends
         ]  # fmt: skip

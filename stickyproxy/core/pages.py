@@ -4,6 +4,7 @@ Laws: bounded in number and time; a page with an open socket is not forgotten by
 used longest ago goes first. Times are seconds of any one monotonic clock.
 """
 
+from collections import Counter
 from collections.abc import Hashable
 
 
@@ -75,9 +76,9 @@ class Pages:
         if found is not None:
             found.identity = ""
 
-    def count(self, identity: str, seen_after: float) -> int:
-        """Count the pages of a backend that have an open socket, or were seen after a moment."""
-        return sum(1 for p in self._pages.values() if p.identity == identity and (p.sockets or p.seen > seen_after))
+    def counts(self, seen_after: float) -> Counter[str]:
+        """Count, by identity, the pages that have an open socket or were seen after a moment."""
+        return Counter(p.identity for p in self._pages.values() if p.sockets or p.seen > seen_after)
 
     def expire(self, now: float) -> None:
         """Forget pages that have had no socket for too long; called from time to time."""

@@ -5,6 +5,7 @@ the sweep), and always by the end of its time.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,12 +58,16 @@ class Drains:
             self._ordered.remove(identity)
             self._proxy.reapply()
 
+    def open_pages(self) -> Counter[str]:
+        """Count the open pages of all backends, by identity; walks over all pages, for those who ask."""
+        return self._proxy.pages.counts(self._proxy.time() - LOADING_S)
+
     def remaining(self, identity: str) -> Remaining:
         """Count what a backend still has open here."""
         proxy = self._proxy
         load = proxy.balancer.loads.get(identity)
         return Remaining(
-            pages=proxy.pages.count(identity, proxy.time() - LOADING_S),
+            pages=self.open_pages()[identity],
             tunnels=load.tunnels if load is not None else 0,
             exchanges=proxy.exchanges_with(identity),
         )
