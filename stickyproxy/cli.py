@@ -176,7 +176,7 @@ class _Cli(click.Group):
     """Loads the tools only when they are asked for: `run` shall not pay for them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "demo", "drain"]
+        return [*super().list_commands(ctx), "demo", "drain", "healthcheck"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "demo":
@@ -187,7 +187,20 @@ class _Cli(click.Group):
             from stickyproxy.tools.drain import drain
 
             return drain
+        if cmd_name == "healthcheck":
+            return _healthcheck()
         return super().get_command(ctx, cmd_name)
+
+
+def _healthcheck() -> click.Command:
+    """Stand for the health check in --help; it reads its arguments itself, since it also starts without click."""
+    from stickyproxy.tools.healthcheck import SUMMARY, main
+
+    return click.Command(
+        "healthcheck", help=SUMMARY, callback=lambda arguments: main(arguments), add_help_option=False,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+    )  # fmt: skip
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
