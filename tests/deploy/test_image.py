@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 BUILD, FINAL = parse((ROOT / "Dockerfile").read_text())
 EXAMPLE = parse((ROOT / "deploy" / "example-app" / "Dockerfile").read_text())
 
+pytestmark = pytest.mark.timeout(660)  # whichever test comes first builds, which a slow registry makes long
+
 BOUND_S = 30.0
 MOST_MB = 140
 """Of what is laid over the base image; the Kubernetes client is more than half of it."""

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -186,3 +188,31 @@ def test_every_image_of_the_proxy_has_the_projects_version() -> None:
         found |= set(re.findall(r"ghcr\.io/OWNER/stickyproxy:([0-9][\w.]*[\w])", file.read_text()))
     assert found == {stickyproxy.__version__}
     assert f'image.version="{stickyproxy.__version__}"' in (ROOT / "Dockerfile").read_text()
+
+
+@pytest.mark.usefixtures("programs")
+def test_the_readmes_commands_lead_from_a_clone_to_ones_own_image_and_service(tmp_path: Any) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    commands = list(shell_blocks((ROOT / "README.md").read_text()))
+    for command in commands:
+        if command.startswith("sed "):
+            own = command.replace("OWNER", "me").replace("namespace: default", "namespace: mine")
+            subprocess.run(own, shell=True, check=True, cwd=tmp_path, timeout=10)
+    folders = [command.split()[3] for command in commands if command.startswith("kubectl apply -k")]
+    assert folders == ["deploy/kubernetes/base"]
+    manifests = kustomize(tmp_path / folders[0])
+    ((_, container),) = proxies(manifests)
+    assert container["image"] == "ghcr.io/me/stickyproxy:0.1.0"
+    assert environment(container, manifests)["STICKYPROXY_KUBERNETES_SERVICE"] == "my-app"
+    assert {m["metadata"]["namespace"] for m in manifests} == {"mine"}
+
+
+@pytest.mark.usefixtures("programs")
+def test_the_readmes_chart_command_takes_its_values() -> None:
+    text = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"`helm install (.*?)`", text)
+    release, folder, *options = shlex.split(command)
+    assert (ROOT / folder / "Chart.yaml").is_file()
+    manifests = chart(*(value for value in options if value != "--set"), release=release)
+    ((_, container),) = proxies(manifests)
+    assert environment(container, manifests)["STICKYPROXY_KUBERNETES_SERVICE"] == "my-app"

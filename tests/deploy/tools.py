@@ -65,8 +65,13 @@ def kustomizations() -> list[Path]:
 
 
 def kustomize(folder: Path) -> list[Manifest]:
-    """Render one kustomization. RefusedError."""
-    return _documents(run(kubectl(), "kustomize", str(folder)))
+    """Render one kustomization; the same folder is rendered once, but each caller owns what it gets. RefusedError."""
+    return _documents(_kustomized(folder))
+
+
+@cache
+def _kustomized(folder: Path) -> str:
+    return run(kubectl(), "kustomize", str(folder))
 
 
 def chart(
