@@ -7,8 +7,10 @@ allows.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -60,10 +62,11 @@ def ignored(path: str, patterns: Iterable[str]) -> bool:
     left_out = False
     for pattern in patterns:
         wanted = pattern.removeprefix("!")
-        names = [name.rpartition("/")[2] for name in above] if wanted.startswith("**/") else above
-        # A * of Docker does not cross a slash, which `*` alone never meets, and `**/` is taken off with the folders.
-        if any(fnmatch(name, wanted.removeprefix("**/")) and name.count("/") == wanted.removeprefix("**/").count("/")
-               for name in names):  # fmt: skip
+        anywhere = wanted.startswith("**/")
+        wanted = wanted.removeprefix("**/")
+        names = [name.rpartition("/")[2] if anywhere else name for name in above]
+        # Docker's * does not cross a slash, fnmatch's does.
+        if any(fnmatch(name, wanted) and name.count("/") == wanted.count("/") for name in names):
             left_out = not pattern.startswith("!")
     return left_out
 
@@ -85,8 +88,12 @@ class Room:
         return kept | {"PATH": f"{self._python.parent}:/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8"}
 
     def command(self, *arguments: str) -> list[str]:
-        """Give the command that runs another one with this room's /opt."""
-        inside = 'mount --bind "$1" /opt && shift && exec "$@"'
+        """Give the command that runs another one with this room's /opt; a Python that lives in /opt stays there."""
+        inside = 'mount --rbind "$1" /opt && shift && exec "$@"'
+        if Path(sys.base_prefix).is_relative_to("/opt"):
+            place = self.opt / Path(sys.base_prefix).relative_to("/opt")
+            place.mkdir(parents=True, exist_ok=True)
+            inside = f"mount --rbind {shlex.quote(sys.base_prefix)} {shlex.quote(str(place))} && {inside}"
         return ["unshare", "--map-root-user", "--mount", "sh", "-c", inside, "sh", str(self.opt), *arguments]
 
     def shell(self, line: str, workdir: str) -> str:

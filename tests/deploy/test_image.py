@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from integration.command import reserved
 from needs import missing
 
 from .image import Room, Stage, ignored, parse
@@ -151,26 +152,40 @@ def test_bytecode_is_there_for_all_that_a_start_loads(built: Room) -> None:
     assert built.shell(f"/opt/stickyproxy/bin/python -B {built.folder / 'check.py'}", "/opt").split() == []
 
 
-async def test_its_command_serves_is_found_healthy_and_ends_on_sigterm(built: Room, unused_tcp_port_factory) -> None:  # type: ignore[no-untyped-def]
-    admin = f"127.0.0.1:{unused_tcp_port_factory()}"
-    given = {
-        "STICKYPROXY_LISTEN": "127.0.0.1:0", "STICKYPROXY_ADMIN": admin, "STICKYPROXY_BACKEND": "127.0.0.1:9",
-        "STICKYPROXY_SECRET": "",
-    }  # fmt: skip
+async def test_its_command_serves_is_found_healthy_and_ends_on_sigterm(built: Room) -> None:
+    with reserved() as admin:
+        given = {
+            "STICKYPROXY_LISTEN": "127.0.0.1:0", "STICKYPROXY_ADMIN": str(admin), "STICKYPROXY_BACKEND": "127.0.0.1:9",
+            "STICKYPROXY_SECRET": "",
+        }  # fmt: skip
+        async with running(built, "run", **given) as proxy:
+            await says(proxy, "serves on")
+            began = time.perf_counter()
+            assert await check(built, str(admin)) == (0, "ready: 1 of 1 backends usable\n")
+            print(f"\nhealth check: {time.perf_counter() - began:.3f} s")
+            proxy.send_signal(signal.SIGTERM)
+            lines = await says(proxy, "stopped")
+            assert await asyncio.wait_for(proxy.wait(), BOUND_S) == 0, lines
+        code, line = await check(built, str(admin))
+        assert code == 1
+        assert line.startswith(f"no answer from {admin}: Connection refused")
+
+
+async def check(built: Room, admin: str) -> tuple[int | None, str]:
+    """Run the image's health check; give its exit code and what it says."""
+    async with running(built, "healthcheck", STICKYPROXY_ADMIN=admin) as process:
+        out, err = await asyncio.wait_for(process.communicate(), BOUND_S)
+    assert err == b""
+    return process.returncode, out.decode()
+
+
+async def test_its_kubernetes_client_works_without_its_models_compiled(built: Room) -> None:
+    given = {"STICKYPROXY_LISTEN": "127.0.0.1:0", "STICKYPROXY_ADMIN": "off", "STICKYPROXY_KUBERNETES_SERVICE": "app"}
     async with running(built, "run", **given) as proxy:
-        await says(proxy, "serves on")
-        began = time.perf_counter()
-        async with running(built, "healthcheck", STICKYPROXY_ADMIN=admin) as check:
-            out, err = await asyncio.wait_for(check.communicate(), BOUND_S)
-        print(f"\nhealth check: {time.perf_counter() - began:.3f} s")
-        assert (check.returncode, out, err) == (0, b"ready: 1 of 1 backends usable\n", b"")
-        proxy.send_signal(signal.SIGTERM)
-        lines = await says(proxy, "stopped")
-        assert await asyncio.wait_for(proxy.wait(), BOUND_S) == 0, lines
-    async with running(built, "healthcheck", STICKYPROXY_ADMIN=admin) as check:
-        out, _ = await asyncio.wait_for(check.communicate(), BOUND_S)
-    assert check.returncode == 1
-    assert out.startswith(f"no answer from {admin}: Connection refused".encode())
+        await says(proxy, "expected the pod's service account or a kubeconfig")
+    code = "from kubernetes.aio import client; client.DiscoveryV1Api; client.V1EndpointSliceList"
+    (built.folder / "client.py").write_text(code)
+    built.shell(f"/opt/stickyproxy/bin/python -B {built.folder / 'client.py'}", "/opt")
 
 
 async def test_without_backends_it_ends_with_one_line_that_says_what_to_give(built: Room) -> None:

@@ -1,1 +1,1 @@
-"""Mirrors stickyproxy/core."""
+"""Mirrors stickyproxy/tools."""
