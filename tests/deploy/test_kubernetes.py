@@ -128,7 +128,8 @@ def sleep_s(container: Manifest) -> int:
 
 
 def drain_s(container: Manifest, manifests: list[Manifest]) -> float:
-    return parse_duration(environment(container, manifests)["STICKYPROXY_DRAIN_TIMEOUT"])
+    given = environment(container, manifests)
+    return parse_duration(given["STICKYPROXY_SHUTDOWN_DELAY"]) + parse_duration(given["STICKYPROXY_DRAIN_TIMEOUT"])
 
 
 def test_the_grace_period_holds_everything_that_happens_after_a_pod_is_told_to_end(manifests: list[Manifest]) -> None:

@@ -105,7 +105,7 @@ def test_compose_gives_what_the_command_line_takes(monkeypatch: pytest.MonkeyPat
         f"{taken.listen.port}:{taken.listen.port}",
         f"127.0.0.1:{taken.admin.port}:{taken.admin.port}",
     ]
-    assert parse_duration(service["stop_grace_period"]) >= taken.drain_timeout_s + 5
+    assert parse_duration(service["stop_grace_period"]) >= taken.shutdown_delay_s + taken.drain_timeout_s + 5
     assert taken.data_plane.affinity.secrets == (), "an empty variable is no secret"
 
 
@@ -143,7 +143,7 @@ def test_fly_gives_what_the_command_line_takes(monkeypatch: pytest.MonkeyPatch) 
     assert (FLY["checks"]["alive"]["port"], FLY["checks"]["alive"]["path"]) == (taken.admin.port, "/livez")
     assert (FLY["metrics"]["port"], FLY["metrics"]["path"]) == (taken.admin.port, "/metrics")
     assert FLY["kill_signal"] == "SIGTERM"
-    assert parse_duration(FLY["kill_timeout"]) >= taken.drain_timeout_s + 5
+    assert parse_duration(FLY["kill_timeout"]) >= taken.shutdown_delay_s + taken.drain_timeout_s + 5
     assert (DEPLOY / "fly" / FLY["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
     assert service["auto_stop_machines"] == "off"
 
@@ -155,7 +155,7 @@ def test_ecs_gives_what_the_command_line_takes(monkeypatch: pytest.MonkeyPatch) 
     taken = settings(container["command"], given, monkeypatch)
     assert taken.admin is not None
     assert [p["containerPort"] for p in container["portMappings"]] == [taken.listen.port, taken.admin.port]
-    assert container["stopTimeout"] >= taken.drain_timeout_s + 5
+    assert container["stopTimeout"] >= taken.shutdown_delay_s + taken.drain_timeout_s + 5
     assert container["stopTimeout"] <= 120, "the most that Fargate takes"
     assert container["healthCheck"]["command"][:3] == ["CMD", "stickyproxy", "healthcheck"]
     assert container["readonlyRootFilesystem"] is True
