@@ -1,13 +1,12 @@
 """Fixtures of the end-to-end tests. What is missing is named; on a CI machine it is a failure, elsewhere a skip."""
 
 import importlib.util
-import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from needs import missing
 from playwright.async_api import Browser, async_playwright
 
 from .harness import Replica, running_replicas
@@ -23,13 +22,6 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-def missing(what: str) -> NoReturn:
-    """Skip the test for want of `what`; on a CI machine fail instead, or nobody would see what is not tested."""
-    if os.environ.get("CI") or os.environ.get("STICKYPROXY_CI"):
-        pytest.fail(f"missing on this CI machine: {what}", pytrace=False)
-    pytest.skip(f"missing: {what}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from needs import missing
 from playwright.async_api import Browser, FilePayload, Page, Response, expect
 
 from stickyproxy.tools.children import free_port
 
-from .conftest import missing
 from .harness import PAGE_LIMIT_MS, Process, running, running_proxy, wait_until_ready
 from .prepared import NotInstallableError, prepared_python
 from .relay import running_relay

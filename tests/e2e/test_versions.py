@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from needs import missing
 from playwright.async_api import Browser, expect
 
-from .conftest import missing
 from .harness import (
     PAGE_LIMIT_MS,
     Replica,

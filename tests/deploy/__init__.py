@@ -1,0 +1,1 @@
+"""What is in deploy/: rendered, compared with the command line, and its commands run for real."""
