@@ -1,0 +1,72 @@
+"""Fixtures of the tests against a real API server.
+
+What is missing is named; on a CI machine it is a failure, elsewhere a skip.
+"""
+
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from .api import Namespace, connect
+from .build import HOW, NotBuildableError, apiserver_path, on_ci
+from .controlplane import ControlPlane, running_control_plane
+from .gate import Gate, running_gate
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test for want of `what`; on a CI machine fail instead, or nobody would see what is not tested."""
+    if on_ci():
+        pytest.fail(f"missing on this CI machine: {what}", pytrace=False)
+    pytest.skip(f"missing: {what}")
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Path:
+    """Return the path of etcd."""
+    found = shutil.which("etcd")
+    return Path(found) if found else missing("etcd (apt-get install etcd-server)")
+
+
+@pytest.fixture(scope="session")
+def kube_apiserver() -> Path:
+    """Return the path of kube-apiserver. It is not built here: that takes longer than any test may."""
+    try:
+        binary = apiserver_path()
+    except NotBuildableError as error:
+        missing(str(error))
+    return binary if binary.exists() else missing(f"kube-apiserver, which is built by: {HOW}")
+
+
+@pytest.fixture(scope="session")
+def control_plane(etcd: Path, kube_apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Yield the control plane that all tests share; a test that stops its API server starts it again."""
+    with running_control_plane(tmp_path_factory.mktemp("control-plane"), etcd, kube_apiserver) as plane:
+        yield plane
+
+
+@pytest.fixture
+def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """Yield the control plane, running; should a test leave it stopped, the next one gets it running all the same."""
+    yield control_plane
+    if not control_plane.apiserver.running:
+        control_plane.start()
+
+
+@pytest.fixture
+async def namespace(plane: ControlPlane, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Namespace]:
+    """Yield a namespace of the test's own. It is never deleted, since that takes a controller; the data are."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[-63:].strip("-")
+    async with connect(plane) as api:
+        await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        yield Namespace(plane, api, name, tmp_path)
+
+
+@pytest.fixture
+async def gate(plane: ControlPlane) -> AsyncIterator[Gate]:
+    """Yield a gate to the API server."""
+    async with running_gate(plane.port) as gate:
+        yield gate
