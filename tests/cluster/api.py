@@ -8,11 +8,15 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
+from stickyproxy.discovery.kubernetes import Connect
 
 from .controlplane import ControlPlane
+from .follow import by_service_account
 
 CALL_LIMIT_S = 30.0
 
@@ -131,7 +135,8 @@ class Namespace:
     plane: ControlPlane
     api: Api
     name: str
-    folder: Any = field(repr=False)
+    folder: Path = field(repr=False)
+    monkeypatch: pytest.MonkeyPatch = field(repr=False)
 
     @property
     def core(self) -> str:
@@ -208,3 +213,27 @@ class Namespace:
         answer = await self.api.call("POST", path, {"spec": spec})
         token: str = answer["status"]["token"]
         return token
+
+    async def account_connect(self, account: str = "proxy", *, port: int = 0, allowed: bool = True) -> Connect:
+        """Make a service account, lay out its files as in a pod, and return the way to connect with them."""
+        await self.make_account(account, verbs=("get", "list", "watch") if allowed else ())
+        self.mount(await self.make_token(account), port=port)
+        return by_service_account(self.folder)
+
+    def mount(self, token: str, *, port: int = 0) -> None:
+        """Lay out a service account's files in `folder`, and name the API server, as in a pod."""
+        fresh = self.folder / "token.fresh"
+        fresh.write_text(token)
+        fresh.rename(self.folder / "token")  # as the kubelet does: never half a token
+        (self.folder / "ca.crt").write_bytes(self.plane.certificates.authority.read_bytes())
+        (self.folder / "namespace").write_text(self.name)
+        self.monkeypatch.delenv("KUBECONFIG", raising=False)
+        self.monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        self.monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(port or self.plane.port))
+
+    async def write_kubeconfig(self, account: str = "proxy", *, port: int = 0) -> Path:
+        """Write a kubeconfig file of a service account that exists, with a token of its own."""
+        token = await self.make_token(account)
+        return self.plane.write_kubeconfig(
+            self.folder / f"{account}.kubeconfig", port=port, namespace=self.name, token=token
+        )

@@ -3,25 +3,29 @@
 What is missing is named; on a CI machine it is a failure, elsewhere a skip.
 """
 
+import asyncio
 import re
+import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+import uvloop
+from needs import missing
 
 from .api import Namespace, connect
-from .build import HOW, NotBuildableError, apiserver_path, on_ci
+from .build import HOW, NotBuildableError, apiserver_path
 from .controlplane import ControlPlane, running_control_plane
 from .gate import Gate, running_gate
 
 
-def missing(what: str) -> NoReturn:
-    """Skip the test for want of `what`; on a CI machine fail instead, or nobody would see what is not tested."""
-    if on_ci():
-        pytest.fail(f"missing on this CI machine: {what}", pytrace=False)
-    pytest.skip(f"missing: {what}")
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run on uvloop, as in production."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +61,14 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture
-async def namespace(plane: ControlPlane, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Namespace]:
+async def namespace(
+    plane: ControlPlane, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Namespace]:
     """Yield a namespace of the test's own. It is never deleted, since that takes a controller; the data are."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[-63:].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50] + f"-{secrets.token_hex(4)}"
     async with connect(plane) as api:
         await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        yield Namespace(plane, api, name, tmp_path)
+        yield Namespace(plane, api, name, tmp_path, monkeypatch)
 
 
 @pytest.fixture

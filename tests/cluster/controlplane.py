@@ -5,6 +5,7 @@ Laws: both end with the `with` block that started them, and, should the test run
 that tests make changes by itself, since there are no controllers and no scheduled compaction.
 """
 
+import asyncio
 import base64
 import json
 import ssl
@@ -13,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +102,9 @@ class ControlPlane:
     certificates: Certificates
     port: int
     etcd_port: int
+    starter: ThreadPoolExecutor
+    """Its one thread starts all processes, since Linux ends them together with the thread that has started them."""
+
     etcd: Daemon = field(init=False)
     apiserver: Daemon = field(init=False)
 
@@ -130,6 +135,8 @@ class ControlPlane:
                 f"--etcd-servers={etcd}",
                 "--etcd-compaction-interval=0",
                 "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                "--external-hostname=localhost",
                 f"--secure-port={self.port}",
                 f"--tls-cert-file={certificates.server.certificate}",
                 f"--tls-private-key-file={certificates.server.key}",
@@ -141,7 +148,7 @@ class ControlPlane:
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--endpoint-reconciler-type=none",  # it would look for this machine's outward address
                 "--profiling=false",
-                "--v=1",
+                "--v=0",
             ],
             f"{self.url}/readyz",
             self.folder / "kube-apiserver.log",
@@ -155,7 +162,11 @@ class ControlPlane:
 
     def start(self) -> None:
         """Start the API server, on the port and with the data it had."""
-        self.apiserver.start()
+        self.starter.submit(self.apiserver.start).result()
+
+    async def start_without_waiting_here(self) -> None:
+        """Start the API server while this event loop goes on."""
+        await asyncio.wrap_future(self.starter.submit(self.apiserver.start))
 
     def stop(self) -> None:
         """Stop the API server at once, as a lost machine does; etcd goes on."""
@@ -220,14 +231,15 @@ def running_control_plane(folder: Path, etcd: Path, apiserver: Path) -> Iterator
     """Run a control plane while the block lasts; `folder` holds its data."""
     port = free_port("127.0.0.1")
     etcd_port = free_port("127.0.0.1", [port])
-    plane = ControlPlane(folder, etcd, apiserver, make_certificates(folder), port, etcd_port)
-    try:
-        plane.etcd.start()
-        plane.start()
-        yield plane
-    finally:
-        plane.apiserver.kill()
-        plane.etcd.kill()
+    with ThreadPoolExecutor(1) as starter:
+        plane = ControlPlane(folder, etcd, apiserver, make_certificates(folder), port, etcd_port, starter)
+        try:
+            starter.submit(plane.etcd.start).result()
+            plane.start()
+            yield plane
+        finally:
+            plane.apiserver.kill()
+            plane.etcd.kill()
 
 
 def _base64(data: bytes) -> str:

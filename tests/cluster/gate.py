@@ -20,7 +20,6 @@ class Gate:
 
         self._target = target
         self._open = True
-        self._still = False
         self._moves = asyncio.Event()
         self._moves.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -41,6 +40,16 @@ class Gate:
     def freeze(self) -> None:
         """Let no byte through any more, with all connections alive, as packets that are dropped do."""
         self._moves.clear()
+
+    def thaw(self) -> None:
+        """Let bytes through again."""
+        self._moves.set()
+
+    async def connected(self, count: int = 1, *, bound_s: float = 30.0) -> None:
+        """Wait until `count` more connections have got through."""
+        wanted = self.accepted + count
+        async with asyncio.timeout(bound_s), self._changed:
+            await self._changed.wait_for(lambda: self.accepted >= wanted)
 
     async def attempts(self, count: int, *, bound_s: float) -> None:
         """Wait until `count` more connections have been broken off."""
@@ -70,6 +79,8 @@ class Gate:
         both = {writer, upstream}
         self._writers |= both
         self.accepted += 1
+        async with self._changed:
+            self._changed.notify_all()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pass(reader, upstream))
