@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from stickyproxy.discovery.kubernetes import Connect
 
 from .controlplane import ControlPlane
@@ -40,6 +41,8 @@ class Api:
 
     session: aiohttp.ClientSession
     url: str
+    warnings: list[str] = field(default_factory=list)
+    """What the API server has warned of, in any answer."""
 
     async def call(
         self, method: str, path: str, body: Object | None = None, *, content: str = "application/json", **query: str
@@ -49,6 +52,7 @@ class Api:
         data = None if body is None else json.dumps(body)
         async with self.session.request(method, self.url + path, data=data, headers=headers, params=query) as answer:
             found: Object = json.loads(await answer.read())
+            self.warnings += answer.headers.getall("Warning", [])
             if answer.status >= 400:
                 raise ApiError(answer.status, found.get("reason", ""), found.get("message", ""))
             return found

@@ -1,5 +1,7 @@
 """kube-apiserver of the version in `go.mod`, built once and kept: `python -m tests.cluster.build`.
 
+It gets the Gateway API's CRDs too, of the version in `crds/go.mod`; they stay in Go's module cache.
+
 It lives in the cache of the tests (`STICKYPROXY_TEST_CACHE`, else `~/.cache/stickyproxy-tests`), in a folder named by a
 hash of all that it is made of, so that another version makes another one. A build that was interrupted is made anew;
 what the Go compiler had done by then is in Go's own cache and is not done again.
@@ -7,6 +9,7 @@ what the Go compiler had done by then is in Go's own cache and is not done again
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -99,6 +102,13 @@ def build() -> Path:
     return binary
 
 
+def gateway_api_crds() -> Path:
+    """Return the folder with the Gateway API's CRDs; get it where it is not there yet. NotBuildableError."""
+    go, _ = find_go()
+    module = json.loads(_output([go, "mod", "download", "-json", "sigs.k8s.io/gateway-api"], cwd=MODULE / "crds"))
+    return Path(module["Dir"]) / "config" / "crd" / "standard"
+
+
 def _flags() -> tuple[str, ...]:
     # The version is written into the program, as Kubernetes' own build does; a module knows only its own.
     version = f"-X k8s.io/component-base/version.gitVersion={kubernetes_version()}"
@@ -124,6 +134,7 @@ def main() -> int:
     """Build, or say in one line what is missing; that is an error on a CI machine only, elsewhere the tests skip."""
     try:
         binary = build()
+        gateway_api_crds()
     except NotBuildableError as error:
         print(f"tests/cluster needs {error}", file=sys.stderr)
         return 1 if on_ci() else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from integration.harness import eventually, open_sockets
 from needs import missing
 
 from .api import Namespace, connect
@@ -66,9 +67,12 @@ async def namespace(
 ) -> AsyncIterator[Namespace]:
     """Yield a namespace of the test's own. It is never deleted, since that takes a controller; the data are."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50] + f"-{secrets.token_hex(4)}"
+    before = open_sockets()
     async with connect(plane) as api:
         await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         yield Namespace(plane, api, name, tmp_path, monkeypatch)
+    # TLS takes a round trip to end, for which nobody waits but us; what is left then is a leak.
+    await eventually(lambda: open_sockets() <= before, "every connection is closed")
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-from stickyproxy.core.endpoint_slices import ServiceRef
-from stickyproxy.discovery.kubernetes import Access, Connect, KubernetesDiscovery
-
 from stickyproxy.core.backends import Backend, Phase
+from stickyproxy.core.endpoint_slices import ServiceRef
 from stickyproxy.discovery import kubernetes
+from stickyproxy.discovery.kubernetes import Access, Connect, KubernetesDiscovery
 
 BOUND_S = 30.0
 """Most seconds for what should happen soon: a list that comes after some back-off, on a busy machine."""

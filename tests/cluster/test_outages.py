@@ -1,11 +1,11 @@
 """A bad API server: away, started anew, forgetful, silent. What was known stays in force."""
 
 import pytest
-from stickyproxy.core.endpoint_slices import ServiceRef
-from stickyproxy.discovery.kubernetes import Access, KubernetesDiscovery
 
 from stickyproxy.core.backends import Phase
+from stickyproxy.core.endpoint_slices import ServiceRef
 from stickyproxy.discovery import kubernetes
+from stickyproxy.discovery.kubernetes import Access, KubernetesDiscovery
 
 from .api import Endpoint, Namespace
 from .follow import Followed, following

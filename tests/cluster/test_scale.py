@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 
 from integration.command import command
-from stickyproxy.core.endpoint_slices import ServiceRef
 
 from stickyproxy.core.backends import Backend, Phase
+from stickyproxy.core.endpoint_slices import ServiceRef
 from stickyproxy.core.settings import Settings
 from stickyproxy.dataplane.proxy import Proxy
 from stickyproxy.tools.children import leashed

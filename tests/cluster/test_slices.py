@@ -1,9 +1,9 @@
 """What happens to the EndpointSlices of a Service is what happens to the proxy's backends, by a real API server."""
 
 import pytest
-from stickyproxy.core.endpoint_slices import ServiceRef
 
 from stickyproxy.core.backends import Phase
+from stickyproxy.core.endpoint_slices import ServiceRef
 
 from .api import Endpoint, Namespace
 from .follow import Followed, following
