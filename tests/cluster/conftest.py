@@ -6,7 +6,6 @@ What is missing is named; on a CI machine it is a failure, elsewhere a skip.
 import asyncio
 import re
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from integration.harness import eventually, open_sockets
 from needs import missing
 
 from .api import Namespace, connect
-from .build import HOW, NotBuildableError, apiserver_path
+from .build import HOW, NotBuildableError, apiserver_path, find_etcd
 from .controlplane import ControlPlane, running_control_plane
 from .gate import Gate, running_gate
 
@@ -32,8 +31,10 @@ def pytest_asyncio_loop_factories(
 @pytest.fixture(scope="session")
 def etcd() -> Path:
     """Return the path of etcd."""
-    found = shutil.which("etcd")
-    return Path(found) if found else missing("etcd (apt-get install etcd-server)")
+    try:
+        return find_etcd()
+    except NotBuildableError as error:
+        missing(str(error))
 
 
 @pytest.fixture(scope="session")
