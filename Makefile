@@ -9,11 +9,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-extended lint bench clean
+.PHONY: help demo test test-extended apiserver lint bench clean
 
 help: ## list the targets
 	@echo "make demo    run three NiceGUI replicas behind the proxy; more: make demo ARGS='--kill-every 20'"
 	@echo "make test    check style, types and layers, then run all tests; more: make test ARGS='-k probes'"
+	@echo "make apiserver  build kube-apiserver for the tests against a real one; make test does so too, once"
 	@echo "make test-extended  tests with other versions of NiceGUI and other frameworks, which take minutes"
 	@echo "make lint    only the checks of style, types and layers"
 	@echo "make bench   measure against other proxies and save the results"
@@ -22,8 +23,12 @@ help: ## list the targets
 demo: $(VENV)/.has-demo
 	@exec $(BIN)/python -m stickyproxy demo $(ARGS)
 
-test: lint
+test: lint apiserver
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Before the tests and not in one of them: the first build takes minutes.
+apiserver: $(VENV)/.has-dev
+	@$(BIN)/python -m tests.cluster.build
 
 test-extended: $(VENV)/.has-dev
 	@$(BIN)/python -m pytest -m extended $(ARGS)
