@@ -17,8 +17,9 @@ from stickyproxy.dataplane.sockets import find_listener, is_own_host, silence_s
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
 
-LOOK_S = 0.5
-"""Seconds for which a look at the kernel's list of sockets is good: anybody can send what passes for a probe."""
+LOOK_S = 1.0
+"""Seconds for which a look at the kernel's list of sockets is good: one in vain takes milliseconds, and anybody can send
+what passes for a probe."""
 
 
 class Sidecar:

@@ -12,7 +12,7 @@ from stickyproxy.core.listeners import LONGEST_MARK, listens
 
 PROC_NET = Path("/proc/net")
 
-_CHUNK_BYTES = 1 << 16
+_FIRST_PIECE_BYTES, _LARGEST_PIECE_BYTES = 256, 1 << 16
 _TCP_INFO_BYTES = 136
 _LAST_DATA_RECV, _BYTES_RECEIVED = 52, 128  # tcpi_last_data_recv, tcpi_bytes_received: offsets in linux/tcp.h
 
@@ -76,14 +76,17 @@ def is_own_host(host: str) -> bool:
 def find_listener(marks: tuple[bytes, ...], folder: Path = PROC_NET) -> bool | None:
     """Look for a listening socket by its marks (core/listeners.py); None where the kernel does not show its sockets.
 
-    The kernel lists what listens first, so finding it costs little however many connections there are.
+    The kernel lists what listens first, and walks its whole table of connections to fill a large piece: so the first
+    pieces are small, and finding a listener costs little however many connections there are. Finding none takes
+    milliseconds.
     """
     shown = False
     for name in ("tcp", "tcp6"):
         try:
             with open(folder / name, "rb", buffering=0) as file:
-                text = b""
-                while piece := file.read(_CHUNK_BYTES):
+                text, size = b"", _FIRST_PIECE_BYTES
+                while piece := file.read(size):
+                    size = min(2 * size, _LARGEST_PIECE_BYTES)
                     text = text[-LONGEST_MARK:] + piece
                     if listens(text, marks):
                         return True

@@ -72,6 +72,17 @@ async def test_new_sessions_go_to_the_local_app_and_pinned_ones_to_their_own(sta
         assert f"\napp {two.address}: listens; it is backend {two.address}\n" in ready
 
 
+async def test_a_cookie_of_one_sidecar_means_the_same_in_the_other(stage: Stage) -> None:
+    one, two = await stage.backend(named("one")), await stage.backend(named("two"))
+    async with command(*beside(one, two)) as first, command(*beside(two, one)) as second:
+        for running, other, name in ((first, second, b"one"), (second, first, b"two")):
+            answer = await running.ask(request())
+            assert answer.body == name
+            for asked in (other, running):
+                again = await asked.ask(request("GET / HTTP/1.1", f"Cookie: stickyproxy={answer.token}"))
+                assert (again.body, again.token) == (name, None)
+
+
 async def test_the_local_address_stands_for_the_listed_one_and_the_token_does_not_change(stage: Stage) -> None:
     """Listed at one address of this machine, reached at another, as pod address and loopback are."""
     local, other = await stage.backend(named("local")), await stage.backend(named("other"))

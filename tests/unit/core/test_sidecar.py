@@ -69,7 +69,8 @@ def test_a_second_address_of_our_pod_stays_what_it_is() -> None:
 
 def test_a_backend_that_is_listed_at_the_local_address_is_ours() -> None:
     listed = Backend.at(LOCAL)
-    assert own([A, listed], "10.0.0.1", "127.0.0.1") == "127.0.0.1:8000"
+    first = pod("0", "10.0.0.1")  # in order of identity
+    assert own([first, listed], "10.0.0.1", "127.0.0.1") == "127.0.0.1:8000"
 
 
 # Whether the app is alive.
