@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
 
 LOOK_S = 1.0
-"""Seconds for which a look at the kernel's list of sockets is good: one in vain takes milliseconds, and anybody can send
-what passes for a probe."""
+"""Seconds for which a look at the kernel's list of sockets is good: one in vain takes milliseconds, and anybody can
+send what passes for a probe."""
 
 
 class Sidecar:

@@ -145,6 +145,19 @@ async def test_a_local_address_of_another_machine_is_refused() -> None:
     assert "--local-backend: expected an address of this machine, such as 127.0.0.1:8000, found 192.0.2.1:8000" in line
 
 
+async def test_the_local_app_is_drained_by_the_address_that_discovery_lists(stage: Stage) -> None:
+    """A preStop hook knows its pod's address, not at which its sidecar reaches it."""
+    local, other = await stage.backend(named("local")), await stage.backend(named("other"))
+    listed = f"127.0.0.2:{local.address.port}"
+    arguments = ["--backend", listed, "--backend", str(other.address), "--local-backend", str(local.address)]
+    async with command(*arguments) as running:
+        assert (await running.ask(request())).body == b"local"
+        assert (await running.look("/drain?backend=127.0.0.2&wait=0")).status != 404
+        assert (await running.ask(request())).body == b"other"
+        assert (await running.look("/undrain?backend=127.0.0.2")).status == 200
+        assert (await running.ask(request())).body == b"local"
+
+
 # Whether the app listens.
 
 

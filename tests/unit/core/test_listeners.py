@@ -99,7 +99,7 @@ def test_a_listener_behind_a_thousand_connections_is_found(tmp_path: Path) -> No
 
 def test_a_line_that_is_read_in_two_pieces_is_found(tmp_path: Path) -> None:
     marks = listening_marks(Address("127.0.0.1", 8000), "little")
-    for before in (*range(256), *range(65536 - 256, 65536)):  # the first two pieces, and two large ones
+    for before in (*range(256), *range(65280 - 160, 65280 + 10)):  # the first two pieces, and two large ones
         (tmp_path / "tcp").write_text(" " * before + line(V4["little"]))
         assert find_listener(marks, tmp_path) is True
 
