@@ -227,6 +227,13 @@ def test_a_session_that_has_lost_its_pod_moves_to_our_own() -> None:
     assert scene.told(token("a"), excluded=frozenset("a"), cause=Cause.REFUSED) == ("b", Pin.MOVED, Cause.REFUSED, True)
 
 
+def test_a_session_that_has_lost_its_pod_leaves_our_own_where_a_rollout_replaces_it_next() -> None:
+    scene = Scene([pod("a"), pod("b")], own="b")
+    scene.balancer.outdated = frozenset("b")
+    assert scene.told(token("gone")) == ("a", Pin.MOVED, Cause.GONE, True)
+    assert scene.told()[0] == "b"
+
+
 @pytest.mark.parametrize("phase", [Phase.PAUSED, Phase.DRAINING])
 def test_our_own_pod_gets_nothing_new_while_it_is_not_ready(phase: Phase) -> None:
     scene = Scene([pod("a"), pod("b", phase)], own="b")
