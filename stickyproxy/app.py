@@ -23,6 +23,7 @@ from stickyproxy import __version__
 from stickyproxy.core.settings import ServiceSettings
 from stickyproxy.core.values import Address
 from stickyproxy.dataplane.proxy import Proxy
+from stickyproxy.dataplane.sockets import is_own_host
 from stickyproxy.discovery import Discovery
 from stickyproxy.discovery.dns import DnsDiscovery
 from stickyproxy.discovery.static import StaticDiscovery
@@ -46,6 +47,12 @@ _FIXED = (
     "data_plane",
 )
 """Settings that a reload cannot change."""
+
+
+SIDECAR_DNS_HINT = (
+    "in a sidecar, which must be ready before its pod is: a headless Service names pods that are not ready only with "
+    "publishNotReadyAddresses: true"
+)
 
 
 class SettingsError(Exception):
@@ -94,7 +101,8 @@ class App:
 
             return KubernetesDiscovery(settings.service, self.proxy.apply, random.SystemRandom())
         if settings.dns is not None:
-            return DnsDiscovery(settings.dns, settings.dns_interval_s, self.proxy.apply)
+            hint = SIDECAR_DNS_HINT if self.proxy.sidecar is not None else ""
+            return DnsDiscovery(settings.dns, settings.dns_interval_s, self.proxy.apply, hint=hint)
         return StaticDiscovery(settings.backends, self.proxy.apply)
 
     async def run(self, listener: socket.socket, admin_listener: socket.socket | None) -> None:
@@ -113,7 +121,12 @@ class App:
                 # Imported here: it brings aiohttp, which the data plane does without.
                 from stickyproxy.admin.server import AdminServer
 
-                admin = AdminServer(lambda: self.proxy.status(self.discovery.status), self.proxy.drains)
+                sidecar = self.proxy.sidecar
+                admin = AdminServer(
+                    lambda: self.proxy.status(self.discovery.status),
+                    self.proxy.drains,
+                    sidecar.life if sidecar is not None else None,
+                )
                 await admin.listen(admin_listener)
             # Modules live as long as the process. Left to the garbage collector, its full rounds would walk through all
             # of them and stop every byte for 0.1 s in the Kubernetes mode.
@@ -192,12 +205,18 @@ class App:
 
 
 def run(settings: ServiceSettings, load: Load) -> None:
-    """Run a proxy until it is told to stop; SettingsError where a port cannot be had."""
+    """Run a proxy until it is told to stop; SettingsError where an address or a port cannot be had."""
     logging.basicConfig(
         level=settings.log_level.upper(),
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    sidecar = settings.data_plane.sidecar
+    if sidecar is not None and not is_own_host(sidecar.local.host):
+        raise SettingsError(
+            f"--local-backend: expected an address of this machine, such as 127.0.0.1:{sidecar.local.port}, "
+            f"found {sidecar.local}"
+        )
     listener = bind("listen", settings.listen)
     admin_listener = bind("admin", settings.admin) if settings.admin is not None else None
 

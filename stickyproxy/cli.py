@@ -7,6 +7,7 @@ file); a wrong setting ends with exit code 2 before anything is served.
 import re
 import sys
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ from stickyproxy.core.settings import (
     LimitSettings,
     ServiceSettings,
     Settings,
+    SidecarSettings,
     TimeSettings,
 )
 from stickyproxy.core.values import Address, Network, parse_address, parse_duration, parse_networks, parse_size
 
 ENVIRONMENT_PREFIX = "STICKYPROXY_"
+
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  recognised, not bound
 
 
 class Value(click.ParamType[Any]):
@@ -58,6 +62,18 @@ class Value(click.ParamType[Any]):
 
 def _parse_admin(text: str) -> Address | None:
     return None if text.strip().lower() in ("off", "none", "") else parse_address(text, lowest_port=0)
+
+
+def _parse_local(text: str) -> Address:
+    host, port = parse_address(text)
+    if host in _WILDCARDS:  # as in :8000, which here means this machine
+        return Address("::1" if ":" in host else "127.0.0.1", port)
+    if host != "localhost":
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError(f"expected an address of this machine such as 127.0.0.1:{port}, found {text!r}") from None
+    return Address(host, port)
 
 
 def _parse_secret(text: str) -> bytes:
@@ -169,6 +185,7 @@ class _RunCommand(click.Command):
 _TIMES = TimeSettings()
 _LIMITS = LimitSettings()
 _AFFINITY = AffinitySettings()
+_SIDECAR = SidecarSettings(Address("127.0.0.1", 8000))
 _HELP = HelpSettings()
 
 
@@ -215,12 +232,17 @@ def cli() -> None:
     help="TOML file with any of these options as keys; read again when it changes, or on SIGHUP.",
 )  # fmt: skip
 @_option("listen", LISTEN, "0.0.0.0:8080", "Where browsers come in.")
-@_option("admin", Value("HOST:PORT", _parse_admin), "0.0.0.0:9090", "Port for /livez, /readyz and /metrics, or `off`.")
+@_option("admin", Value("HOST:PORT", _parse_admin), "0.0.0.0:9090",
+         "Port for /livez, /readyz, /metrics and /app/livez, or `off`.")  # fmt: skip
 @_option("backend", ADDRESS, None, "One replica of the app. Repeatable.", multiple=True)
 @_option("dns", ADDRESS, None, "All A and AAAA records of a name are the replicas.")
 @_option("kubernetes-service", Value("[NAMESPACE/]NAME[:PORT]", parse_service), None,
          "The ready pods of a Kubernetes Service are the replicas; the port by name or number.")  # fmt: skip
 @_option("dns-interval", DURATION, "5s", "Time between two look-ups of --dns.")
+@_option("local-backend", Value("HOST:PORT", _parse_local), None,
+         "In a sidecar: where the app of this very pod listens; new sessions go there.")  # fmt: skip
+@_option("app-stuck-after", DURATION, f"{_SIDECAR.stuck_after_s:g}s",
+         "Time without a first byte, others waiting behind, after which /app/livez fails.")  # fmt: skip
 @_option("affinity", click.Choice(["cookie", "hash"]), "cookie", "How a browser is bound to a replica.")
 @_option("hash-key", Value("KEY", parse_hash_key), "address",
          "Key of --affinity hash: header:NAME, cookie:NAME, query:NAME or address (the client's).")  # fmt: skip
@@ -308,11 +330,21 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
     sources = [name for name in ("backend", "dns", "kubernetes_service") if options[name]]
     if len(sources) != 1:
         found = " and ".join(f"--{name.replace('_', '-')}" for name in sources) or "none"
+        if options["local_backend"] and not sources:
+            found = "only --local-backend, which says which of them is this pod's"
         raise click.UsageError(
             "--backend, --dns or --kubernetes-service: expected one of the three (--backend repeatable), "
             f"found {found}",
             ctx,
         )
+    times = TimeSettings(
+        connect_s=_positive(ctx, options, "connect_timeout"),
+        response_s=_positive(ctx, options, "response_timeout"),
+        head_s=_positive(ctx, options, "head_timeout"),
+        body_s=_positive(ctx, options, "body_timeout"),
+        idle_s=_positive(ctx, options, "idle_timeout"),
+        upstream_idle_s=options["upstream_idle_timeout"],
+    )
     secrets = (*_read_secrets(ctx, options["secret_file"]), *options["secret"])
     max_age = options["cookie_max_age"]
     if max_age is not None and max_age < 1:
@@ -341,14 +373,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             page_token=options["page_token"],
             page_ttl_s=_positive(ctx, options, "page_ttl"),
         ),
-        times=TimeSettings(
-            connect_s=_positive(ctx, options, "connect_timeout"),
-            response_s=_positive(ctx, options, "response_timeout"),
-            head_s=_positive(ctx, options, "head_timeout"),
-            body_s=_positive(ctx, options, "body_timeout"),
-            idle_s=_positive(ctx, options, "idle_timeout"),
-            upstream_idle_s=options["upstream_idle_timeout"],
-        ),
+        times=times,
         limits=LimitSettings(head_bytes=options["max_head_bytes"], headers=options["max_headers"]),
         health=HealthSettings(
             paths=frozenset(options["health_path"]),
@@ -356,6 +381,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             ready_needs_backend=options["ready_needs_backend"],
         ),
         help=HelpSettings(asset_cache_bytes=options["asset_cache"], reload_limit=options["reload_limit"]),
+        sidecar=_sidecar(ctx, options, times),
         trusted=tuple(networks),
         keepalive_s=options["tcp_keepalive"],
     )
@@ -372,6 +398,27 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         log_level=options["log_level"],
         data_plane=data_plane,
     )
+
+
+def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -> SidecarSettings | None:
+    """Build the settings of a sidecar; None without --local-backend, whose companions then mean nothing."""
+    local: Address | None = options["local_backend"]
+    stuck_after_s = _positive(ctx, options, "app_stuck_after")
+    if local is None:
+        return None
+    for name in ("listen", "admin"):
+        ours: Address | None = options[name]
+        if ours is not None and ours.port == local.port and ours.host in (local.host, *_WILDCARDS):
+            raise click.UsageError(
+                f"--local-backend: expected the app's own port, found {local}, which is --{name}", ctx
+            )
+    if stuck_after_s >= times.response_s:
+        raise click.UsageError(
+            f"--app-stuck-after: expected less than --response-timeout ({times.response_s:g} s), after which no "
+            f"request waits any more, found {stuck_after_s:g} s",
+            ctx,
+        )
+    return SidecarSettings(local, stuck_after_s)
 
 
 def _positive(ctx: click.Context, options: dict[str, Any], name: str) -> float:

@@ -1,10 +1,11 @@
-"""The admin port: /livez, /readyz, /metrics, /backends, /drain and /undrain. No request to it ever dials a backend."""
+"""The admin port: health, metrics, drains, and /app/livez in a sidecar. No request to it ever dials a backend."""
 
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from stickyproxy.core.sidecar import AppLife
 from stickyproxy.core.status import Status
 
 
@@ -34,14 +35,18 @@ with _without_system_cas():
 
 
 class AdminServer:
-    """Serves the admin port until closed."""
+    """Serves the admin port until closed; `app_life` judges the app in the same pod, where there is one."""
 
-    def __init__(self, status: Callable[[], Status], drains: Drains) -> None:
+    def __init__(
+        self, status: Callable[[], Status], drains: Drains, app_life: Callable[[], AppLife] | None = None
+    ) -> None:
         self._status = status
         self._drains = drains
+        self._app_life = app_life
         app = web.Application()
         add_routes(app, drains)
         app.router.add_get("/livez", self._livez)
+        app.router.add_get("/app/livez", self._app_livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/backends", self._backends)
@@ -59,11 +64,19 @@ class AdminServer:
     async def _livez(self, request: web.Request) -> web.Response:
         return _text("alive: the event loop turns\n")
 
+    async def _app_livez(self, request: web.Request) -> web.Response:
+        if self._app_life is None:
+            return _text("/app/livez needs --local-backend HOST:PORT: it judges the app in this proxy's own pod\n", 404)
+        life = self._app_life()
+        return _text(f"{life.text}\n", 200 if life.alive else 503)
+
     async def _readyz(self, request: web.Request) -> web.Response:
         status = self._status()
         lines = [status.readiness.text]
         problem = f"PROBLEM: {status.discovery.problem}" if status.discovery.problem else "ok"
         lines.append(f"discovery: {status.discovery.source}: {problem}")
+        if status.app:
+            lines.append(status.app)
         lines += [f"backend {b.name}: {b.phase.value}, {b.tunnels} open tunnels" for b in status.backends]
         return _text("\n".join(lines) + "\n", 200 if status.readiness.ready else 503)
 

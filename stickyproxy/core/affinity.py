@@ -1,8 +1,8 @@
 """The order of decision: which backend an exchange goes to, and what becomes of its pin.
 
 First that names a live backend wins: the page, a token in the query, the token in the cookie, then (with `--affinity
-hash`) the rendezvous hash of a key, then balance. A backend of phase `paused` keeps its pins; a `draining` one keeps
-them but for new documents.
+hash`) the rendezvous hash of a key, then (in a sidecar) our own pod while it is ready, then balance. A backend of phase
+`paused` keeps its pins; a `draining` one keeps them but for new documents.
 """
 
 import re
@@ -113,6 +113,9 @@ def _by_hash(key: bytes, snapshot: Snapshot, excluded: Container[str], cause: Ca
 def _by_balance(
     snapshot: Snapshot, balancer: Balancer, now: float, excluded: Container[str], spared: Container[str]
 ) -> Backend | None:
+    local = snapshot.local
+    if local is not None and local.identity not in excluded and local.identity not in spared:
+        return balancer.choose((local,), now)
     # A draining backend still serves, so it comes before one that says it is not ready.
     for candidates in (snapshot.ready, snapshot.draining, snapshot.paused):
         left = [b for b in candidates if b.identity not in excluded]

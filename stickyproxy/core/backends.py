@@ -24,7 +24,8 @@ class Phase(Enum):
     DRAINING = "draining"
 
 
-_USE = (Phase.READY, Phase.DRAINING, Phase.PAUSED)
+USE = (Phase.READY, Phase.DRAINING, Phase.PAUSED)
+"""Phases in order of how much use a backend is for a new session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +107,26 @@ class Snapshot:
 
     `backends` is in order of identity and without duplicate addresses; `kept` maps every valid token to the pick of
     its backend, `settled` those of ready backends only: where a token is found there, nothing is left to decide.
-    `picks` maps identities to the same picks.
+    `picks` maps identities to the same picks. `local` is the backend of our own pod, which new sessions go to; None
+    while that is not ready, or where the proxy is no sidecar.
     """
 
-    __slots__ = ("_tokens", "backends", "by_identity", "draining", "kept", "paused", "picks", "ready", "settled")
+    __slots__ = (
+        "_tokens", "backends", "by_identity", "draining", "kept", "local", "paused", "picks", "ready", "settled",
+    )  # fmt: skip
 
-    def __init__(self, backends: Iterable[Backend], secrets: Secrets) -> None:
+    def __init__(self, backends: Iterable[Backend], secrets: Secrets, own: str | None = None) -> None:
+        """Sort out the backends; `own` is the identity of our own pod's."""
         by_address: dict[Address, Backend] = {}
         # Of two with one address, the one that is of more use stays: the other is a pod whose address was given anew.
-        for backend in sorted(backends, key=lambda b: (_USE.index(b.phase), b.identity)):
+        for backend in sorted(backends, key=lambda b: (USE.index(b.phase), b.identity)):
             by_address.setdefault(backend.address, backend)
         self.backends = tuple(sorted(by_address.values(), key=lambda b: b.identity))
         self.by_identity = {b.identity: b for b in self.backends}
         self.ready = tuple(b for b in self.backends if b.phase is Phase.READY)
         self.paused = tuple(b for b in self.backends if b.phase is Phase.PAUSED)
         self.draining = tuple(b for b in self.backends if b.phase is Phase.DRAINING)
+        self.local = next((b for b in self.ready if b.identity == own), None)
         self.kept: dict[bytes, Pick] = {}
         self.settled: dict[bytes, Pick] = {}
         self.picks: dict[str, Pick] = {}

@@ -92,6 +92,18 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SidecarSettings:
+    """The app in the same pod, whose network namespace is ours."""
+
+    local: Address
+    """Where it listens: an IP address of this machine or `localhost`, and a port."""
+    stuck_after_s: float = 60.0
+    """How long a request may be without a first byte, while others queue and nothing else comes from the app, before
+    /app/livez fails; far longer than any page takes to build, and than a browser's user waits: what fails loses pages.
+    Below response_s, at which a request is given up and could not be seen to wait."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of the data plane's settings."""
 
@@ -100,6 +112,8 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
     help: HelpSettings = field(default_factory=HelpSettings)
+    sidecar: SidecarSettings | None = None
+    """None: the proxy does not stand in a pod of the app."""
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS
     keepalive_s: float = 15.0
     """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""

@@ -48,10 +48,14 @@ class DiscoveryStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of one proxy at one moment; `counters` are the living ones, to be read only."""
+    """The state of one proxy at one moment; `counters` are the living ones, to be read only.
+
+    `app`: one line on the app in the same pod; empty where the proxy is no sidecar.
+    """
 
     readiness: Readiness
     discovery: DiscoveryStatus
     backends: tuple[BackendStatus, ...]
     counters: Counters
     tunnels: int
+    app: str = ""

@@ -66,6 +66,11 @@ class Downstream(asyncio.Protocol):
         return self._trusted
 
     @property
+    def exchange(self) -> Exchange | None:
+        """Give the exchange that is running."""
+        return self._exchange
+
+    @property
     def backend(self) -> Backend | None:
         """Give the backend that the running exchange goes to."""
         pick = self._exchange.pick if self._exchange is not None else None

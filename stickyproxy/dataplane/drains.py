@@ -42,9 +42,11 @@ class Drains:
 
     def find(self, text: str) -> list[Backend]:
         """Give the backends that a name, an identity, a host or HOST:PORT means; several, where a host has several."""
-        backends = self._proxy.snapshot.backends
-        exact = [b for b in backends if text in (b.identity, b.name, str(b.address))]
-        return exact or [b for b in backends if text == b.address.host]
+        # A sidecar reaches its own pod at another address than discovery lists, and is asked by the listed one.
+        listed = {b.identity: b.address for b in self._proxy.listed}
+        known = [(b, {b.address, listed.get(b.identity, b.address)}) for b in self._proxy.snapshot.backends]
+        exact = [b for b, places in known if text in (b.identity, b.name, *map(str, places))]
+        return exact or [b for b, places in known if any(text == place.host for place in places)]
 
     def drain(self, identity: str) -> None:
         """Send no new sessions and no new documents to a backend."""

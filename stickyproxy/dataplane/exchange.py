@@ -395,6 +395,20 @@ class Exchange:
         upstream.exchange = self.upstream = None
         downstream.become_tunnel(upstream, page)
 
+    def unanswered_since(self) -> float | None:
+        """Give the loop time at which the request had been sent, while the backend owes it its first byte.
+
+        None otherwise, and for what may rightly wait long: a socket, and a long poll of engine.io. Nothing is noted
+        down for this: the deadline of the answer tells when its time began.
+        """
+        downstream, head = self.downstream, self.head
+        owed = self.upstream is not None and self.request_done and self._response is None
+        if not owed or self._received or self._interims or downstream.stalled or not downstream.deadline:
+            return None
+        if head.fields.upgrade or b"transport=polling" in head.target:
+            return None
+        return downstream.deadline - self.proxy.times.response_s
+
     # The ends.
 
     def _finish(self, *, clean: bool) -> None:

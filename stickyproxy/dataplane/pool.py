@@ -27,6 +27,11 @@ class Pool:
         """Count the idle connections."""
         return len(self._idle)
 
+    @property
+    def last_answer(self) -> float:
+        """Give the loop time at which the youngest idle connection brought its last answer; 0 where there is none."""
+        return self._idle[-1].idle_since if self._idle else 0.0
+
     def take(self, idle_after: float) -> Upstream | None:
         """Take the youngest idle connection if it became idle after a moment (loop time); None where there is none."""
         while self._idle:

@@ -7,7 +7,7 @@ coarse sweep serves all deadlines.
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from random import Random
 from urllib.parse import parse_qsl
@@ -28,7 +28,9 @@ from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
+from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.pool import Pool
+from stickyproxy.dataplane.sidecar import Sidecar
 from stickyproxy.dataplane.sockets import tune_socket
 from stickyproxy.dataplane.tunnel import Tunnel
 
@@ -63,9 +65,10 @@ class Proxy:
         self.versions: dict[str, bytes] = {}  # NiceGUI's, by identity, learned from the pages a backend built
         self.assets = AssetFlights(settings.help.asset_cache_bytes) if settings.help.asset_cache_bytes else None
         self.reloads = ReloadGuard(settings.help.reload_limit)
+        self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
-        self._listed: tuple[Backend, ...] = ()
+        self.listed: tuple[Backend, ...] = ()  # as discovery gives them
         self.drains = Drains(self)
         self._snapshot_change = asyncio.Event()
         self.pools: dict[str, Pool] = {}
@@ -81,13 +84,16 @@ class Proxy:
 
     def apply(self, backends: Iterable[Backend]) -> None:
         """Put a new set of backends in force; tunnels and running exchanges stay where they are."""
-        self._listed = tuple(backends)
+        self.listed = tuple(backends)
         self.reapply()
         self.synced = True
 
     def reapply(self) -> None:
         """Put the listed backends in force again, with the phases that orders to drain give them."""
-        snapshot = Snapshot(self.drains.overlay(self._listed), self._secrets)
+        backends, own = self.drains.overlay(self.listed), None
+        if self.sidecar is not None:
+            backends, own = self.sidecar.localise(backends)
+        snapshot = Snapshot(backends, self._secrets, own)
         self.balancer.apply(snapshot.backends, self.time())
         for identity, pool in list(self.pools.items()):
             backend = snapshot.by_identity.get(identity)
@@ -155,6 +161,7 @@ class Proxy:
             synced=self.synced,
             draining=self.draining,
             needs_backend=self.settings.health.ready_needs_backend,
+            missing=self.sidecar.missing() if self.sidecar is not None else "",
         )
 
     def status(self, discovery: DiscoveryStatus) -> Status:
@@ -169,7 +176,16 @@ class Proxy:
                     backend.identity, str(backend.address), self.drains.ordered(backend.identity),
                 )
             )  # fmt: skip
-        return Status(self.health(), discovery, tuple(backends), self.counters, len(self.tunnels))
+        app = self.sidecar.line() if self.sidecar is not None else ""
+        return Status(self.health(), discovery, tuple(backends), self.counters, len(self.tunnels), app)
+
+    def exchanges_at(self, identity: str) -> Iterator[Exchange]:
+        """Give the running exchanges that have a connection to a backend."""
+        for downstream in self._downstreams:
+            exchange = downstream.exchange
+            upstream = exchange.upstream if exchange is not None else None
+            if exchange is not None and upstream is not None and upstream.pool.backend.identity == identity:
+                yield exchange
 
     def exchanges_with(self, identity: str) -> int:
         """Count the exchanges that are running with a backend; walks over all connections, for those who wait."""
@@ -248,6 +264,8 @@ class Proxy:
                     tunnel.abort()
         self.pages.expire(now)
         self.drains.wake()
+        if self.sidecar is not None:
+            self.sidecar.sweep()
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)

@@ -26,13 +26,19 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class DnsDiscovery:
-    """Resolves a name every `interval_s` seconds and applies what has changed."""
+    """Resolves a name every `interval_s` seconds and applies what has changed.
 
-    def __init__(self, name: Address, interval_s: float, apply: Apply, resolve: Resolve = resolve) -> None:
+    hint: what to look at where the name has never had an address.
+    """
+
+    def __init__(
+        self, name: Address, interval_s: float, apply: Apply, resolve: Resolve = resolve, *, hint: str = ""
+    ) -> None:
         self._name = name
         self._interval_s = interval_s
         self._apply = apply
         self._resolve = resolve
+        self._hint = hint
         self._wake = asyncio.Event()
         self._last: frozenset[str] = frozenset()
         self._problem = "not resolved yet"
@@ -41,7 +47,8 @@ class DnsDiscovery:
     @property
     def status(self) -> DiscoveryStatus:
         """Say what is being resolved and what the last failure was."""
-        return DiscoveryStatus(f"DNS {self._name}", self._problem, "unresolved" if self._problem else "")
+        hint = f"; {self._hint}" if self._hint and self._problem and not self._last else ""
+        return DiscoveryStatus(f"DNS {self._name}", self._problem + hint, "unresolved" if self._problem else "")
 
     def refresh(self) -> None:
         """Resolve now instead of at the interval's end."""

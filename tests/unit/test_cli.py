@@ -15,7 +15,7 @@ from stickyproxy import app
 from stickyproxy.cli import main, run
 from stickyproxy.core.affinity import HashKey, KeySource
 from stickyproxy.core.probes import PROBERS
-from stickyproxy.core.settings import ServiceSettings, Settings
+from stickyproxy.core.settings import ServiceSettings, Settings, SidecarSettings
 from stickyproxy.core.values import PRIVATE_NETWORKS, Address
 
 BACKEND = ["--backend", "app:8080"]
@@ -332,6 +332,31 @@ def test_a_secret_is_not_shown_with_the_settings(command: Command) -> None:
     assert "hush-hush" not in repr(command.settings(*BACKEND, "--secret", "hush-hush"))
 
 
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("127.0.0.1:8000", ("127.0.0.1", 8000)),
+        (":8000", ("127.0.0.1", 8000)),
+        ("0.0.0.0:8000", ("127.0.0.1", 8000)),
+        ("[::]:8000", ("::1", 8000)),
+        ("localhost:8000", ("localhost", 8000)),
+        ("10.0.0.7:8000", ("10.0.0.7", 8000)),
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+    ],
+)
+def test_a_sidecar_stands_beside_discovery(command: Command, text: str, local: tuple[str, int]) -> None:
+    away = ["--listen", "10.0.0.7:8080"]  # where the app may have the same port on another address
+    for source in (BACKEND, ["--dns", "app:8000"], ["--kubernetes-service", "app"]):
+        settings = plane(command.settings(*source, *away, "--local-backend", text))
+        assert settings.sidecar == SidecarSettings(Address(*local))
+    command.env(local_backend=text, app_stuck_after="2m")
+    assert plane(command.settings(*BACKEND, *away)).sidecar == SidecarSettings(Address(*local), 120.0)
+
+
+def test_what_is_said_of_a_sidecars_app_means_nothing_without_one(command: Command) -> None:
+    assert plane(command.settings(*BACKEND, "--app-stuck-after", "1h")).sidecar is None
+
+
 # What is wrong, in one line that names the option.
 
 WRONG = [
@@ -403,6 +428,17 @@ WRONG = [
     (["--cookie-max-age", "9" * 400], "--cookie-max-age"),
     # TCP_KEEPIDLE takes up to 32767 s (tcp(7)); beyond, the listener cannot be tuned and the start ends in a traceback.
     (["--tcp-keepalive", "10h"], "--tcp-keepalive"),
+    (["--local-backend", "8000"], "--local-backend"),
+    (["--local-backend", "127.0.0.1:0"], "--local-backend"),
+    # A name may lead to another machine, whose sockets we cannot see.
+    (["--local-backend", "app:8000"], "expected an address of this machine such as 127.0.0.1:8000"),
+    # The proxy would forward to itself.
+    (["--local-backend", "127.0.0.1:8080"], "which is --listen"),
+    (["--local-backend", "localhost:9090"], "which is --admin"),
+    (["--local-backend", "[::1]:8080", "--listen", "[::]:8080"], "which is --listen"),
+    (["--app-stuck-after", "0"], "--app-stuck-after"),
+    # What is given up at the response time-out never waits for so long.
+    (["--local-backend", ":8000", "--response-timeout", "60s"], "--app-stuck-after: expected less than"),
 ]
 
 
@@ -417,6 +453,8 @@ def test_neither_backends_nor_a_name_is_wrong(command: Command) -> None:
     expected = "--backend, --dns or --kubernetes-service: expected one of the three (--backend repeatable), found "
     assert command.refusal() == f"{expected}none"
     assert command.refusal(*BACKEND, "--dns", "a:1") == f"{expected}--backend and --dns"
+    local = command.refusal("--local-backend", ":8000")
+    assert local == f"{expected}only --local-backend, which says which of them is this pod's"
     assert command.refusal("--dns", "a:1", "--kubernetes-service", "a") == f"{expected}--dns and --kubernetes-service"
 
 

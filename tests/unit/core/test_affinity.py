@@ -24,8 +24,8 @@ def token(identity: str) -> bytes:
 class Scene:
     """A snapshot whose balancer has been told of it, so that `pick` needs only what a test is about."""
 
-    def __init__(self, backends: Iterable[Backend]) -> None:
-        self.snapshot = Snapshot(backends, SECRETS)
+    def __init__(self, backends: Iterable[Backend], own: str | None = None) -> None:
+        self.snapshot = Snapshot(backends, SECRETS, own)
         self.balancer = Balancer(0.0, Random(1))
         self.balancer.apply(self.snapshot.backends, 0.0)
 
@@ -194,6 +194,57 @@ def test_a_page_leaves_a_backend_that_cannot_be_reached() -> None:
     scene = Scene([pod("a"), pod("b")])
     told = scene.told(token("a"), page="a", excluded=frozenset("a"), cause=Cause.REFUSED)
     assert told == ("b", Pin.MOVED, Cause.REFUSED, True)
+
+
+# Our own pod, in a sidecar.
+
+
+def test_a_new_session_goes_to_our_own_pod_whatever_its_load() -> None:
+    scene = Scene([pod("a"), pod("b"), pod("c")], own="b")
+    scene.balancer.loads["b"].tunnels = 100
+    for _ in range(5):
+        assert scene.told() == ("b", Pin.NEW, Cause.NONE, True)
+    assert scene.balancer.loads["b"].arrivals(0.0) == 5
+
+
+def test_a_pin_is_stronger_than_our_own_pod() -> None:
+    scene = Scene([pod("a"), pod("b"), pod("c", Phase.PAUSED)], own="b")
+    assert scene.told(token("a")) == ("a", Pin.KEPT, Cause.NONE, True)
+    assert scene.told(token("c")) == ("c", Pin.KEPT, Cause.NONE, True)
+    assert scene.told(page="a") == ("a", Pin.KEPT, Cause.NONE, True)
+
+
+def test_a_key_is_stronger_than_our_own_pod() -> None:
+    for own in "abc":
+        scene = Scene([pod("a"), pod("b"), pod("c")], own=own)
+        assert scene.told(key=b"key")[0] == rank(b"key", scene.snapshot.backends)[0].identity
+
+
+def test_a_session_that_has_lost_its_pod_moves_to_our_own() -> None:
+    scene = Scene([pod("a"), pod("b"), pod("d", Phase.DRAINING)], own="b")
+    assert scene.told(token("gone")) == ("b", Pin.MOVED, Cause.GONE, True)
+    assert scene.told(token("d"), navigation=True) == ("b", Pin.MOVED, Cause.DRAINING, True)
+    assert scene.told(token("a"), excluded=frozenset("a"), cause=Cause.REFUSED) == ("b", Pin.MOVED, Cause.REFUSED, True)
+
+
+def test_a_session_that_has_lost_its_pod_leaves_our_own_where_a_rollout_replaces_it_next() -> None:
+    scene = Scene([pod("a"), pod("b")], own="b")
+    scene.balancer.outdated = frozenset("b")
+    assert scene.told(token("gone")) == ("a", Pin.MOVED, Cause.GONE, True)
+    assert scene.told()[0] == "b"
+
+
+@pytest.mark.parametrize("phase", [Phase.PAUSED, Phase.DRAINING])
+def test_our_own_pod_gets_nothing_new_while_it_is_not_ready(phase: Phase) -> None:
+    scene = Scene([pod("a"), pod("b", phase)], own="b")
+    assert scene.told()[0] == "a"
+    assert scene.told(token("b")) == ("b", Pin.KEPT, Cause.NONE, True)
+    assert Scene([pod("b", phase)], own="b").told()[0] == "b"  # there is no other
+
+
+def test_our_own_pod_is_left_for_others_where_it_was_tried_in_vain_or_is_not_listed() -> None:
+    assert Scene([pod("a"), pod("b")], own="b").told(excluded=frozenset("b"), cause=Cause.REFUSED)[0] == "a"
+    assert Scene([pod("a")], own="b").told()[0] == "a"
 
 
 # Failures.

@@ -33,6 +33,17 @@ def test_the_proxy_is_ready_when_it_knows_its_backends_and_does_not_drain(
     assert told == (ready, text)
 
 
+def test_what_is_missing_makes_unready_and_is_said() -> None:
+    def told(missing: str, *, draining: bool = False, synced: bool = True) -> tuple[bool, str]:
+        known = snapshot(Phase.READY)
+        return readiness(known, synced=synced, draining=draining, needs_backend=False, missing=missing)
+
+    assert told("") == (True, "ready: 1 of 1 backends usable")
+    assert told("the app sleeps") == (False, "not ready: the app sleeps")
+    assert told("the app sleeps", synced=False) == (False, "not ready: the app sleeps")
+    assert told("the app sleeps", draining=True) == (False, "not ready: draining, 1 of 1 backends usable")
+
+
 def test_the_text_names_no_address_and_is_one_line() -> None:
     for synced in (False, True):
         for draining in (False, True):

@@ -42,6 +42,14 @@ class Applied:
         return [[str(backend.address) for backend in backends] for backends in self.sets]
 
 
+async def test_a_hint_is_given_while_the_name_has_never_resolved() -> None:
+    resolver = Resolver(OSError("no such name"), ["10.0.0.1"], OSError("no such name"))
+    dns = DnsDiscovery(Address("app", 80), 3600.0, Applied(), resolver, hint="look there")
+    for problem in ("no such name; look there", "", "no such name"):
+        await dns.resolve_once()
+        assert dns.status.problem == problem
+
+
 def discovery(*answers: Answer) -> tuple[DnsDiscovery, Resolver, Applied]:
     resolver, applied = Resolver(*answers), Applied()
     return DnsDiscovery(Address("app.ns.svc", 8080), 3600.0, applied, resolver), resolver, applied
