@@ -13,7 +13,6 @@ from stickyproxy.core.backends import Backend, Phase
 from stickyproxy.core.values import Address
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")  # RFC 1123 label
-_PORT_NAME = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*\Z")  # RFC 6335 section 5.1, in lower case
 
 _FAMILIES = ("IPv4", "IPv6", "FQDN")
 """Address types, the one to dial first. A pod of a dual-stack Service stands in slices of both families; whoever has
@@ -76,30 +75,32 @@ def parse_service(text: str) -> ServiceRef:
     """Parse [NAMESPACE/]NAME[:PORT], the port by name or number; ValueError says what was expected."""
     path, colon, port = text.strip().partition(":")
     namespace, slash, name = path.rpartition("/")
-    number = re.match(r"[0-9]{1,5}\Z", port) and 1 <= int(port) <= 65535
-    if (
-        not _LABEL.match(name)
-        or (slash and not _LABEL.match(namespace))
-        or (colon and not number and not _PORT_NAME.match(port))
-    ):
+    # A slice's port is called as the Service's port is, by a label: only a container's port name ends at 15 characters.
+    known = 1 <= int(port) <= 65535 if re.match(r"[0-9]{1,63}\Z", port) else _LABEL.match(port)
+    if not _LABEL.match(name) or (slash and not _LABEL.match(namespace)) or (colon and not known):
         raise ValueError(
             f"expected [NAMESPACE/]NAME[:PORT] of a Service, as in my-app, shop/my-app or my-app:http, found {text!r}"
         )
     return ServiceRef(namespace, name, port)
 
 
+def parse_items(found: object) -> list[object]:
+    """Give the `items` of a list, which are not there where there are none; BadSliceError where it is no list."""
+    return _items(found, "items")
+
+
 def parse_slice(found: object) -> EndpointSlice:
     """Read an EndpointSlice as the API gives it (decoded JSON); BadSliceError where it is none."""
     slice_ = _mapping(found, "an EndpointSlice")
     metadata = _mapping(slice_.get("metadata"), "metadata")
-    labels = _mapping(metadata.get("labels") or {}, "metadata.labels")
+    labels = _mapping(metadata.get("labels"), "metadata.labels", optional=True)
     family = _text(slice_.get("addressType"), "addressType")
     if family not in _FAMILIES:
         raise BadSliceError(f"expected addressType {', '.join(_FAMILIES)}, found {family!r}")
     ports = [_parse_port(port) for port in _items(slice_.get("ports"), "ports")]
     return EndpointSlice(
         _text(metadata.get("name"), "metadata.name"),
-        _text(labels.get("kubernetes.io/service-name") or "", "the label kubernetes.io/service-name"),
+        _text(labels.get("kubernetes.io/service-name"), "the label kubernetes.io/service-name", optional=True),
         family,
         tuple(port for port in ports if port is not None),
         tuple(_parse_endpoint(endpoint) for endpoint in _items(slice_.get("endpoints"), "endpoints")),
@@ -108,26 +109,25 @@ def parse_slice(found: object) -> EndpointSlice:
 
 def _parse_port(found: object) -> SlicePort | None:
     port = _mapping(found, "a port")
-    if (port.get("protocol") or "TCP") != "TCP":  # nil is TCP
+    if _text(port.get("protocol"), "a port's protocol", optional=True) not in ("", "TCP"):  # nil is TCP
         return None
     number = port.get("port")
     if number is not None and (type(number) is not int or not 1 <= number <= 65535):
         raise BadSliceError(f"expected a port from 1 to 65535, found {number!r}")
-    return SlicePort(_text(port.get("name") or "", "a port's name"), number)
+    return SlicePort(_text(port.get("name"), "a port's name", optional=True), number)
 
 
 def _parse_endpoint(found: object) -> Endpoint:
     endpoint = _mapping(found, "an endpoint")
-    addresses = _items(endpoint.get("addresses"), "addresses")
+    addresses = [_text(address, "an address") for address in _items(endpoint.get("addresses"), "addresses")]
     if not addresses:
         raise BadSliceError("expected an endpoint with an address, found one without")
-    target = _mapping(endpoint.get("targetRef") or {}, "targetRef")
-    host = _text(addresses[0], "an address")  # those behind the first have no defined meaning
+    target = _mapping(endpoint.get("targetRef"), "targetRef", optional=True)
     return Endpoint(
-        host,
-        _text(target.get("uid") or "", "targetRef.uid"),
-        _text(target.get("name") or "", "targetRef.name"),
-        read_phase(_mapping(endpoint.get("conditions") or {}, "conditions")),
+        addresses[0],  # those behind the first have no defined meaning
+        _text(target.get("uid"), "targetRef.uid", optional=True),
+        _text(target.get("name"), "targetRef.name", optional=True),
+        read_phase(_mapping(endpoint.get("conditions"), "conditions", optional=True)),
     )
 
 
@@ -136,14 +136,14 @@ def read_phase(conditions: Mapping[str, object]) -> Phase:
 
     `serving` is the pod's own readiness and counts before `ready`, which a Service with `publishNotReadyAddresses`
     sets for every pod. A pod that terminates drains whether it still serves or not: it will not come back, so nothing
-    is held for it, and while it answers its pages are there.
+    is held for it, and while it answers its pages are there. Raises BadSliceError where one is neither true nor false.
     """
-    if conditions.get("terminating"):
+    ready, serving, terminating = (_flag(conditions.get(name), name) for name in ("ready", "serving", "terminating"))
+    if terminating:
         return Phase.DRAINING
-    serving = conditions.get("serving")
     if serving is None:
-        serving = conditions.get("ready")
-    return Phase.READY if serving is None or serving else Phase.PAUSED
+        serving = ready
+    return Phase.PAUSED if serving is False else Phase.READY
 
 
 def reduce_slices(slices: Iterable[EndpointSlice], port: str) -> list[Backend]:
@@ -153,7 +153,7 @@ def reduce_slices(slices: Iterable[EndpointSlice], port: str) -> list[Backend]:
     slice has is used as it is only where the slices have no ports of their own. Raises PortError where there are
     endpoints, but none with that port.
     """
-    found: dict[str, tuple[tuple[int, str], Backend]] = {}  # by identity: rank of the address, and the backend
+    found: dict[str, tuple[tuple[int, str, str], Backend]] = {}  # by identity: rank of the address, and the backend
     phases: dict[str, list[Phase]] = {}
     portless: set[tuple[SlicePort, ...]] = set()
     for slice_ in slices:
@@ -166,7 +166,7 @@ def reduce_slices(slices: Iterable[EndpointSlice], port: str) -> list[Backend]:
         for host, uid, name, phase in slice_.endpoints:
             address = Address(host, number)
             identity = uid or str(address)
-            rank = _FAMILIES.index(slice_.family), str(address)
+            rank = _FAMILIES.index(slice_.family), str(address), name
             phases.setdefault(identity, []).append(phase)
             if identity not in found or rank < found[identity][0]:
                 found[identity] = rank, Backend(identity, address, phase, name or str(address))
@@ -191,16 +191,18 @@ def _choose_port(ports: tuple[SlicePort, ...], wanted: str) -> int | None:
 
 
 def _explain_ports(portless: Iterable[tuple[SlicePort, ...]], wanted: str) -> str:
-    ports = sorted({(p.name, p.number or 0) for ports in portless for p in ports})
+    ports = sorted({(p.name, p.number) for ports in portless for p in ports if p.number is not None})
     if not ports:
-        return "its pods have no TCP port in the Service: name the port's number, as in NAME:8080"
+        return "its EndpointSlices say no TCP port: name the pods' port by its number, as in NAME:8080"
     known = ", ".join(f"{name} ({number})" if name else str(number) for name, number in ports)
     if not wanted:
         return f"its pods have several ports: {known}; say which, as in NAME:{ports[0][0] or ports[0][1]}"
     return f"its pods have no port {wanted}, only {known}: name one of these (the pods' port, not the Service's)"
 
 
-def _mapping(found: object, what: str) -> Mapping[str, object]:
+def _mapping(found: object, what: str, *, optional: bool = False) -> Mapping[str, object]:
+    if found is None and optional:
+        return {}
     if not isinstance(found, dict):
         raise BadSliceError(f"expected {what} as an object, found {type(found).__name__}")
     return found
@@ -214,7 +216,17 @@ def _items(found: object, what: str) -> list[object]:
     return found
 
 
-def _text(found: object, what: str) -> str:
+def _text(found: object, what: str, *, optional: bool = False) -> str:
+    if found is None and optional:
+        return ""
     if not isinstance(found, str):
         raise BadSliceError(f"expected {what} as text, found {type(found).__name__}")
+    if not (found or optional) or not found.isprintable():  # half a surrogate could not even be hashed
+        raise BadSliceError(f"expected {what} as printable text, found {found[:40]!a}")
+    return found
+
+
+def _flag(found: object, what: str) -> bool | None:
+    if found is not None and not isinstance(found, bool):
+        raise BadSliceError(f"expected the condition {what} as true or false, found {type(found).__name__}")
     return found

@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 from kubernetes.aio import client, config
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
@@ -26,6 +27,7 @@ from stickyproxy.core.endpoint_slices import (
     EndpointSlice,
     PortError,
     ServiceRef,
+    parse_items,
     parse_slice,
     reduce_slices,
 )
@@ -51,6 +53,9 @@ noticed soon."""
 
 STABLE_S = 10.0
 """Seconds after which a watch has worked, so that the next failure is a first one again."""
+
+_GARBAGE = (ValueError, KeyError, TypeError, RecursionError)
+"""What reading an answer ends in that is none of the API's."""
 
 _USER = re.compile(r'User "system:serviceaccount:([a-z0-9.-]+):([a-z0-9.-]+)"')
 
@@ -88,14 +93,22 @@ async def connect(folder: Path = SERVICE_ACCOUNT) -> Access:
     """Use the kubeconfig of $KUBECONFIG, else the pod's service account (`folder`), else ~/.kube/config."""
     found = client.Configuration()
     kubeconfig = os.environ.get("KUBECONFIG", "")
+    path = kubeconfig or str(Path.home() / ".kube" / "config")
+    token = folder / "token"
     try:
-        if not kubeconfig and (folder / "token").exists():
-            InClusterConfigLoader(str(folder / "token"), str(folder / "ca.crt")).load_and_set(found)
-            return Access(client.ApiClient(found), (folder / "namespace").read_text("utf-8").strip())
-        path = kubeconfig or str(Path.home() / ".kube" / "config")
-        await config.load_kube_config(path, client_configuration=found, persist_config=False)
-        _, context = config.list_kube_config_contexts(path)
-        return Access(client.ApiClient(found), str(context["context"].get("namespace") or "default"))
+        if not kubeconfig and token.exists():
+            InClusterConfigLoader(str(token), str(folder / "ca.crt"), try_refresh_token=False).load_and_set(found)
+            namespace = (folder / "namespace").read_text("utf-8").strip()
+        elif not _any_file(path):
+            raise FileNotFoundError(f"no file {path}" if kubeconfig else f"neither {token} nor {path}")
+        else:
+            async with asyncio.timeout(LIST_S):  # it may have to run a command for a token
+                await config.load_kube_config(path, client_configuration=found, persist_config=False)
+            _, context = config.list_kube_config_contexts(path)
+            namespace = str(context["context"].get("namespace") or "default")
+        for name, value in found.api_key.items():
+            found.api_key[name] = value.strip()  # a line's end behind a token is no part of it
+        return Access(client.ApiClient(found), namespace)
     except Exception as error:  # noqa: BLE001  whatever the loaders make of broken files: all of it is told
         raise DiscoveryError(
             "credentials",
@@ -148,6 +161,7 @@ class KubernetesDiscovery:
         self._wake.set()
         if self._patience is not None:
             self._patience.reschedule(asyncio.get_running_loop().time())
+            self._patience = None  # one that has ended cannot be ended again
 
     async def run(self) -> None:
         """List and watch until cancelled."""
@@ -168,20 +182,21 @@ class KubernetesDiscovery:
         """List, then watch until there is a doubt; DiscoveryError where something is wrong."""
         began: float | None = None
         loop = asyncio.get_running_loop()
+        self._failures += 1  # until a watch has worked for long enough
         access = await self._connect()
         if not self._service.namespace:
             self._service = self._service._replace(namespace=access.namespace)
         try:
             version = await self._list(access)
             began = loop.time()
-            await self._watch(access, version)
+            if not self._wake.is_set():
+                await self._watch(access, version)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
             if began is None:
                 raise DiscoveryError("unreachable", f"cannot reach the API server {access.host}: {_one_line(error)}") \
                     from None  # fmt: skip
             self._log.debug("Service %s: the watch has ended: %s", self._service, _one_line(error))
         finally:
-            self._failures += 1
             if began is not None and loop.time() - began >= STABLE_S:
                 self._failures = 0
             await access.client.close()
@@ -200,6 +215,8 @@ class KubernetesDiscovery:
             timeout_seconds=seconds if watch else None,
             _request_timeout=float(seconds) + LIST_S,
         )
+        if watch and response.status == 410:
+            raise StaleError
         if response.status != 200:
             raise self._refusal(access, response.status, await response.text(errors="replace"))
         return response
@@ -211,9 +228,9 @@ class KubernetesDiscovery:
                 body = await response.read()
         try:
             found = json.loads(body)
-            slices = [parse_slice(item) for item in found["items"] or ()]
+            slices = [parse_slice(item) for item in parse_items(found["items"])]
             version = str(found["metadata"]["resourceVersion"])
-        except (ValueError, KeyError, TypeError) as error:
+        except _GARBAGE as error:
             raise _garbage(access, error) from None
         if not slices:
             raise DiscoveryError("no-service", self._no_service())
@@ -224,13 +241,18 @@ class KubernetesDiscovery:
     async def _watch(self, access: Access, version: str) -> None:
         """Follow the changes since a list, until the stream ends or falls silent."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(LIST_S):
-            response = await self._ask(access, watch=True, version=version)
+        try:
+            async with asyncio.timeout(LIST_S):
+                response = await self._ask(access, watch=True, version=version)
+        except (aiohttp.ClientError, OSError) as error:  # listing works, so backends come, but late
+            raise DiscoveryError("unreachable", f"cannot watch at the API server {access.host}: {_one_line(error)}") \
+                from None  # fmt: skip
         self._recovered()
         try:
-            async with asyncio.timeout(self._silence_s) as self._patience:
-                while not self._wake.is_set() and (line := await _read_line(access, response)):
-                    self._patience.reschedule(loop.time() + self._silence_s)
+            async with asyncio.timeout(self._silence_s) as patience:
+                self._patience = patience
+                while not self._wake.is_set() and (line := await _read_line(access, response)).endswith(b"\n"):
+                    patience.reschedule(loop.time() + self._silence_s)
                     self._on_event(access, line)
         finally:
             self._patience = None
@@ -244,18 +266,21 @@ class KubernetesDiscovery:
             if kind == "BOOKMARK":
                 return
             if kind == "ERROR":
-                if found.get("code") == 410:
+                code = found["code"]
+                if code == 410:
                     raise StaleError
-                raise self._refusal(access, found.get("code") or 0, json.dumps(found))
+                if not isinstance(code, int):
+                    raise BadSliceError(f"expected an error with its code, found {type(code).__name__}")
+                raise self._refusal(access, code, json.dumps(found))
+            if kind not in ("ADDED", "MODIFIED", "DELETED"):
+                raise BadSliceError(f"expected an event of a known type, found {str(kind)[:40]!a}")
             slice_ = parse_slice(found)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _GARBAGE as error:
             raise _garbage(access, error) from None
-        if kind in ("ADDED", "MODIFIED"):
-            self._slices[slice_.name] = slice_
-        elif kind == "DELETED":
+        if kind == "DELETED":
             self._slices.pop(slice_.name, None)
         else:
-            raise _garbage(access, ValueError(f"event {str(kind)[:40]!r}"))
+            self._slices[slice_.name] = slice_
         if not self._slices:
             raise DiscoveryError("no-service", self._no_service())
         self._reduce()
@@ -272,8 +297,8 @@ class KubernetesDiscovery:
                 "Service %s has %d backends: %s",
                 self._service, len(backends), ", ".join(f"{b} {b.phase.value}" for b in backends[:20]),
             )  # fmt: skip
-            self._applied = backends
             self._apply(backends)
+            self._applied = backends
 
     async def _back_off(self) -> None:
         """Wait before the next list, longer with every failure; `refresh` ends it."""
@@ -304,7 +329,8 @@ class KubernetesDiscovery:
         return (
             f"Service {self._service} has no EndpointSlices: expected a Service of that name with a selector; look: "
             f"kubectl -n {namespace} get services; make it: "
-            f"kubectl -n {namespace} expose deployment YOUR-APP --name={name} --port={port or 8080}"
+            f"kubectl -n {namespace} expose deployment YOUR-APP --name={name} "
+            f"--port={port if port.isdecimal() else 8080}"
         )
 
     def _refusal(self, access: Access, status: object, body: str) -> DiscoveryError:
@@ -332,11 +358,19 @@ class KubernetesDiscovery:
         return DiscoveryError("unreachable", f"the API server {access.host} answers {status}")
 
 
+def _any_file(paths: str) -> bool:
+    """Say whether one of the files of a $KUBECONFIG exists: the loader of several gives no sensible error for none."""
+    return any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path)
+
+
 async def _read_line(access: Access, response: aiohttp.ClientResponse) -> bytes:
     """Read one event of a watch; empty at its end."""
     try:
         return await response.content.readline()
-    except ValueError as error:  # longer than any slice can be
+    except (
+        ValueError,
+        LineTooLong,
+    ) as error:  # longer than any slice can be; which of them depends on aiohttp's version
         raise _garbage(access, error) from None
 
 

@@ -1,1 +1,1 @@
-"""Mirrors stickyproxy/discovery."""
+"""Tests that mirror stickyproxy/discovery, one file per module."""

@@ -1,0 +1,1 @@
+"""Stand-ins for services that tests need and that must fail on demand."""
