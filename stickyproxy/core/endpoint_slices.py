@@ -65,7 +65,6 @@ class EndpointSlice:
     """What we need of an EndpointSlice."""
 
     name: str
-    service: str
     family: str
     ports: tuple[SlicePort, ...]
     endpoints: tuple[Endpoint, ...]
@@ -93,14 +92,12 @@ def parse_slice(found: object) -> EndpointSlice:
     """Read an EndpointSlice as the API gives it (decoded JSON); BadSliceError where it is none."""
     slice_ = _mapping(found, "an EndpointSlice")
     metadata = _mapping(slice_.get("metadata"), "metadata")
-    labels = _mapping(metadata.get("labels"), "metadata.labels", optional=True)
     family = _text(slice_.get("addressType"), "addressType")
     if family not in _FAMILIES:
         raise BadSliceError(f"expected addressType {', '.join(_FAMILIES)}, found {family!r}")
     ports = [_parse_port(port) for port in _items(slice_.get("ports"), "ports")]
     return EndpointSlice(
         _text(metadata.get("name"), "metadata.name"),
-        _text(labels.get("kubernetes.io/service-name"), "the label kubernetes.io/service-name", optional=True),
         family,
         tuple(port for port in ports if port is not None),
         tuple(_parse_endpoint(endpoint) for endpoint in _items(slice_.get("endpoints"), "endpoints")),

@@ -83,7 +83,6 @@ def test_a_slice_is_read_as_the_api_gives_it() -> None:
     )
     assert parse_slice(slice_) == EndpointSlice(
         "app-x7k2p",
-        "app",
         "IPv4",
         (SlicePort("http", 8080),),
         (Endpoint("10.0.0.1", "uid-1", "app-0", Phase.READY),),
@@ -92,7 +91,7 @@ def test_a_slice_is_read_as_the_api_gives_it() -> None:
 
 def test_what_may_be_left_out_may_also_be_null() -> None:
     least: dict[str, Any] = {"metadata": {"name": "a"}, "addressType": "IPv6"}
-    read = EndpointSlice("a", "", "IPv6", (), ())
+    read = EndpointSlice("a", "IPv6", (), ())
     assert parse_slice(least) == read
     assert parse_slice(least | {"ports": None, "endpoints": None}) == read
     bare: dict[str, Any] = {"addresses": ["::1"]}
@@ -134,8 +133,6 @@ FIELDS: dict[tuple[str | int, ...], list[Any]] = {
     (): [],
     ("metadata",): [],
     ("metadata", "name"): TEXT,
-    ("metadata", "labels"): OBJECT,
-    ("metadata", "labels", "kubernetes.io/service-name"): ANY_TEXT,
     ("addressType",): [],
     ("ports",): [[]],
     ("ports", 0): OBJECT,
