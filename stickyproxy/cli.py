@@ -20,6 +20,7 @@ from stickyproxy.core.endpoint_slices import parse_service
 from stickyproxy.core.probes import PROBERS
 from stickyproxy.core.settings import (
     AffinitySettings,
+    FailureSettings,
     HealthSettings,
     HelpSettings,
     LimitSettings,
@@ -187,6 +188,7 @@ _LIMITS = LimitSettings()
 _AFFINITY = AffinitySettings()
 _SIDECAR = SidecarSettings(Address("127.0.0.1", 8000))
 _HELP = HelpSettings()
+_FAILURES = FailureSettings()
 
 
 class _Cli(click.Group):
@@ -249,7 +251,10 @@ def cli() -> None:
 @_option("secret", Value("TEXT", _parse_secret, apart=r"\n+"), None,
          "Key of the cookie's token. Repeatable: the first signs, all verify.", multiple=True)  # fmt: skip
 @_option("secret-file", Value("FILE", str), None, "File with one secret a line; these come before --secret.")
-@_option("hold", DURATION, "3s", "How long a request waits for a replica that is not ready and refuses.")
+@_option("hold", DURATION, "3s",
+         "How long a request waits for a replica that is not ready and refuses, a page for a hanging one.")  # fmt: skip
+@_option("eject-after", LIMIT, str(_FAILURES.eject_after),
+         "Failures in a row that keep new sessions from a replica for a while; 0: never.")  # fmt: skip
 @_option("slow-start", DURATION, "30s", "Time until a new replica gets its full share of new sessions.")
 @_flag("page-token", "Put the token into the page's own socket parameters, for browsers that hold no cookies.")
 @_option("page-ttl", DURATION, f"{_AFFINITY.page_ttl_s / 60:g}m", "How long a page without a socket is remembered.")
@@ -382,6 +387,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         ),
         help=HelpSettings(asset_cache_bytes=options["asset_cache"], reload_limit=options["reload_limit"]),
         sidecar=_sidecar(ctx, options, times),
+        failures=FailureSettings(eject_after=options["eject_after"]),
         trusted=tuple(networks),
         keepalive_s=options["tcp_keepalive"],
     )

@@ -45,12 +45,29 @@ class StatusCollector(Collector):
         for backend in status.backends:
             tunnels.add_metric([backend.name], backend.tunnels)
         yield tunnels
+        ejected = GaugeMetricFamily(
+            "stickyproxy_backend_ejected",
+            "1 while a backend gets no new sessions because it fails.",
+            labels=["backend"],
+        )
+        for backend in status.backends:
+            ejected.add_metric([backend.name], int(backend.ejected))
+        yield ejected
+        yield _counter("ejections", "Times a failing backend was taken out of the running.", counters.ejections)
+        yield _counter("returns", "Times an ejected backend came back into the running.", counters.returns)
+        failures = CounterMetricFamily(
+            "stickyproxy_backend_failures", "Failures of backends by kind, as they eject.", labels=["kind"]
+        )
+        for kind, count in counters.failures.items():
+            failures.add_metric([kind], count)
+        yield failures
         yield _gauge("open_connections", "Client connections that are not tunnels.", counters.open_connections)
         yield _gauge("open_tunnels", "Open tunnels (WebSockets and other upgrades).", status.tunnels)
         yield _counter("connections", "Client connections accepted.", counters.connections)
         yield _counter("tunnels", "Tunnels opened.", counters.tunnels)
         yield _counter("dials", "Connection attempts to backends.", counters.dials)
         yield _counter("retries", "Requests sent again because a pooled connection had died.", counters.retries)
+        yield _counter("retries_denied", "Requests not sent again: too many were.", counters.retries_denied)
         yield _counter("asset_retries", "Assets asked of another backend after a 404.", counters.asset_retries)
         yield _counter("probes", "Health probes answered on the main port.", counters.probes)
         responses = CounterMetricFamily("stickyproxy_responses", "Responses to clients by class.", labels=["class"])

@@ -77,7 +77,9 @@ class AdminServer:
         lines.append(f"discovery: {status.discovery.source}: {problem}")
         if status.app:
             lines.append(status.app)
-        lines += [f"backend {b.name}: {b.phase.value}, {b.tunnels} open tunnels" for b in status.backends]
+        for b in status.backends:
+            trouble = f", {b.trouble}" if b.trouble else ""
+            lines.append(f"backend {b.name}: {b.phase.value}, {b.tunnels} open tunnels{trouble}")
         return _text("\n".join(lines) + "\n", 200 if status.readiness.ready else 503)
 
     async def _backends(self, request: web.Request) -> web.Response:

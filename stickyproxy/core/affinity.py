@@ -118,7 +118,7 @@ def _by_balance(
         return balancer.choose((local,), now)
     # A draining backend still serves, so it comes before one that says it is not ready.
     for candidates in (snapshot.ready, snapshot.draining, snapshot.paused):
-        left = [b for b in candidates if b.identity not in excluded]
+        left = balancer.admitted([b for b in candidates if b.identity not in excluded], now)
         if left:  # who has just lost a pod is not sent to one that the same rollout replaces next
             return balancer.choose([b for b in left if b.identity not in spared] or left, now)
     return None

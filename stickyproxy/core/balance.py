@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from random import Random
 
 from stickyproxy.core.backends import Backend
+from stickyproxy.core.ejection import Ejections
 from stickyproxy.core.generations import outdated
 
 ARRIVAL_HALF_LIFE_S = 3.0
@@ -18,13 +19,17 @@ SLOW_START_FLOOR = 0.1
 
 
 class Load:
-    """What one backend carries here; the data plane counts `tunnels` up and down."""
+    """What one backend carries here; the data plane counts `tunnels` up and down.
 
-    __slots__ = ("_arrivals", "_at", "since", "tunnels")
+    since: when it was first seen. warming: when its slow start began, which a backend that was out has a second time.
+    """
+
+    __slots__ = ("_arrivals", "_at", "since", "tunnels", "warming")
 
     def __init__(self, since: float) -> None:
         self.tunnels = 0
         self.since = since
+        self.warming = since
         self._arrivals = 0.0
         self._at = since
 
@@ -43,11 +48,12 @@ class Load:
 class Balancer:
     """Chooses a backend for a new session; times are seconds of any one monotonic clock."""
 
-    __slots__ = ("_random", "_slow_start_s", "_started", "loads", "outdated")
+    __slots__ = ("_ejections", "_random", "_slow_start_s", "_started", "loads", "outdated")
 
-    def __init__(self, slow_start_s: float, random: Random) -> None:
+    def __init__(self, slow_start_s: float, random: Random, ejections: Ejections | None = None) -> None:
         self._slow_start_s = slow_start_s
         self._random = random
+        self._ejections = ejections
         self._started = False
         self.loads: dict[str, Load] = {}
         self.outdated: frozenset[str] = frozenset()  # identities that a rollout is about to replace
@@ -65,6 +71,10 @@ class Balancer:
         self._started = self._started or bool(identities)
         self.outdated = outdated(backends, {identity: load.since for identity, load in self.loads.items()})
 
+    def admitted(self, candidates: Sequence[Backend], now: float) -> Sequence[Backend]:
+        """Leave out the candidates that are ejected; where all are, none is left out."""
+        return candidates if self._ejections is None else self._ejections.admitted(candidates, now)
+
     def choose(self, candidates: Sequence[Backend], now: float) -> Backend:
         """Pick the backend with the lowest weighted load and count the arrival; ties are drawn by lot.
 
@@ -81,9 +91,11 @@ class Balancer:
                 best.append(backend)
         chosen = best[0] if len(best) == 1 else self._random.choice(best)
         self.loads[chosen.identity].arrive(now)
+        if self._ejections is not None:
+            self._ejections.tried(chosen.identity, now)
         return chosen
 
     def _weight(self, load: Load, now: float) -> float:
         if not self._slow_start_s:
             return 1.0
-        return min(1.0, max(SLOW_START_FLOOR, (now - load.since) / self._slow_start_s))
+        return min(1.0, max(SLOW_START_FLOOR, (now - load.warming) / self._slow_start_s))

@@ -9,8 +9,8 @@ class Counters:
     """Totals since the start; nothing here is ever reset or counted down but what is named `open_*`."""
 
     __slots__ = (
-        "asset_retries", "connections", "dials", "faults", "kept", "moved", "new", "open_connections", "probes",
-        "responses", "retries", "tunnels",
+        "asset_retries", "connections", "dials", "ejections", "failures", "faults", "kept", "moved", "new",
+        "open_connections", "probes", "responses", "retries", "retries_denied", "returns", "tunnels",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -18,6 +18,10 @@ class Counters:
         self.open_connections = 0  # of these, still open as HTTP (tunnels are counted by backend)
         self.dials = 0  # connection attempts upstream
         self.retries = 0  # requests sent again because a pooled connection had died
+        self.retries_denied = 0  # requests not sent again because the budget was used up
+        self.ejections = 0  # times a backend was taken out of the running for new sessions
+        self.returns = 0  # times one came back into it
+        self.failures: Counter[str] = Counter()  # of backends, by kind
         self.probes = 0  # health probes answered on the main port
         self.tunnels = 0  # tunnels opened
         self.asset_retries = 0  # assets that one backend did not have, asked of another

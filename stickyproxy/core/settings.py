@@ -19,8 +19,9 @@ class AffinitySettings:
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
     """Keys of the tokens: the first signs, all verify."""
     hold_s: float = 3.0
-    """How long a request to a paused backend that refuses is held: NiceGUI's reconnect_timeout, after which the page's
-    state is gone anyway."""
+    """How long a request to a paused backend that refuses is held, and a navigation or a socket waits for a backend
+    that leaves its connection attempt unanswered: NiceGUI's reconnect_timeout, after which the page's state is gone
+    anyway."""
     page_token: bool = False
     """Add the token to the page's own socket parameters, for browsers that hold no cookies."""
     page_ttl_s: float = 600.0
@@ -82,6 +83,24 @@ class HelpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureSettings:
+    """What is done about backends that fail; they are found by traffic alone."""
+
+    eject_after: int = 3
+    """Failures in a row that take a backend out of the running for new sessions; 0: never. Few, since a session that
+    is sent to a hanging backend waits, and an ejection too many costs nobody anything."""
+    eject_s: float = 5.0
+    """A first time out, which doubles each time: a container that is restarted listens again after some seconds."""
+    eject_longest_s: float = 120.0
+    """The longest time out; at its end one new session tries the backend."""
+    retry_share: float = 0.2
+    """Of the requests of the last ten seconds, so many may be sent a second time: a few connections die under their
+    requests whenever a backend restarts, but where many do, the app fails and more work would not mend it."""
+    retry_floor: int = 30
+    """So many more in ten seconds: what five browsers have under way as they load a page."""
+
+
+@dataclass(frozen=True, slots=True)
 class HealthSettings:
     """What is answered as a probe on the main port."""
 
@@ -112,6 +131,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
     help: HelpSettings = field(default_factory=HelpSettings)
+    failures: FailureSettings = field(default_factory=FailureSettings)
     sidecar: SidecarSettings | None = None
     """None: the proxy does not stand in a pod of the app."""
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS

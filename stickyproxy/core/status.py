@@ -9,7 +9,10 @@ from stickyproxy.core.health import Readiness
 
 @dataclass(frozen=True, slots=True)
 class BackendStatus:
-    """One listed backend: `tunnels` open, `idle` pooled connections; `ordered`: it drains because somebody said so."""
+    """One listed backend: `tunnels` open, `idle` pooled connections; `ordered`: it drains because somebody said so.
+
+    `ejected`: new sessions go elsewhere; `trouble` says in words how it fails, empty where it does not.
+    """
 
     name: str
     phase: Phase
@@ -18,6 +21,8 @@ class BackendStatus:
     identity: str = ""
     address: str = ""
     ordered: bool = False
+    ejected: bool = False
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,17 +34,18 @@ class ExhaustedError(Exception):
     fault: Fault = faults.OUT_OF_RESOURCES
 
 
-async def dial(proxy: "Proxy", pool: "Pool") -> Upstream:
+async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
     """Open a connection to a pool's backend.
 
-    A paused backend that refuses is tried again for `--hold` seconds, as long as it is listed. Raises UnreachableError
-    or ExhaustedError.
+    patience_s: how long an attempt may go without an answer. A paused backend that refuses is tried again for `--hold`
+    seconds, as long as it is listed. Raises UnreachableError or ExhaustedError.
     """
     hold_until = proxy.time() + proxy.settings.affinity.hold_s if pool.backend.phase is Phase.PAUSED else 0.0
+    attempt_s = patience_s
     while True:
         proxy.counters.dials += 1
         try:
-            async with asyncio.timeout(proxy.times.connect_s):
+            async with asyncio.timeout(attempt_s):
                 _, upstream = await proxy.loop.create_connection(partial(Upstream, pool), *pool.backend.address)
         except OSError as error:  # TimeoutError is one
             problem = error
@@ -63,6 +64,7 @@ async def dial(proxy: "Proxy", pool: "Pool") -> Upstream:
             backend = proxy.snapshot.by_identity.get(pool.backend.identity)
             if backend is not None:
                 pool = proxy.pool_of(backend)  # it may have come back at another address
+                attempt_s = min(patience_s, max(hold_until - proxy.time(), _HOLD_STEP_S))
                 continue
         proxy.backend_refused(pool, problem)
         raise UnreachableError(Cause.TIMEOUT if isinstance(problem, TimeoutError) else Cause.REFUSED)

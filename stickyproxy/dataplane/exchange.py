@@ -12,6 +12,7 @@ from stickyproxy.core import faults
 from stickyproxy.core.affinity import choose
 from stickyproxy.core.assets import Asset
 from stickyproxy.core.backends import Cause, Pick, Pin
+from stickyproxy.core.ejection import Failure
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
@@ -160,7 +161,7 @@ class Exchange:
     async def _dial(self, pool: "Pool") -> None:
         """Open a connection to the picked backend; go on with `_send`, another backend or an answer of our own."""
         try:
-            upstream = await dial(self.proxy, pool)
+            upstream = await dial(self.proxy, pool, self._patience_s)
         except UnreachableError as error:
             self._dialling = None
             self._move(error.cause)
@@ -170,6 +171,19 @@ class Exchange:
         else:
             self._dialling = None
             self._send(upstream, self.proxy.time())
+
+    @property
+    def _patience_s(self) -> float:
+        """Longest wait for a connection attempt that gets no answer: who looks at a blank page does not wait longer.
+
+        Where there is no other backend to move to, waiting is all that is left.
+        """
+        times, hold_s = self.proxy.times, self.proxy.settings.affinity.hold_s
+        if not hold_s or not (self.head.navigation or self.head.fields.upgrade) or self.pick is None:
+            return times.connect_s
+        tried = self._excluded | {self.pick.backend.identity}
+        others = any(identity not in tried for identity in self.proxy.snapshot.by_identity)
+        return min(hold_s, times.connect_s) if others else times.connect_s
 
     def _move(self, cause: Cause) -> None:
         """Leave a backend that cannot be reached for another; its pages are lost with it, a dead end would be worse."""
@@ -272,6 +286,9 @@ class Exchange:
             except HeadError:
                 self._bad_response()
                 return
+            upstream = self.upstream
+            if upstream is not None and upstream.pool.failing:
+                self.proxy.failures.answered(upstream.pool)
             if response.status >= 200:
                 self._send_response(response, data, end)
                 return
@@ -460,22 +477,29 @@ class Exchange:
             self._finish(clean=False)
         elif self._response is not None:
             self._break_off()
-        elif upstream.reused and self._replayable and not (self._received or self._interims or self._retried):
+        elif self._received or self._interims:
+            self._fail(faults.CLOSED_EARLY)
+        elif upstream.reused and self._replayable and not self._retried and self.proxy.failures.may_retry():
             self._retried = True
-            self.proxy.counters.retries += 1
             if self.pick is not None and self.pick.backend.identity in self.proxy.snapshot.by_identity:
                 self._connect(self.pick)
             else:  # it has left the snapshot meanwhile
                 self._choose_and_connect()
         else:
+            if not upstream.reused and self.request_done:  # else its end may be older than the request, or meant for it
+                self.proxy.failures.failed(upstream.pool, Failure.CLOSED)
             self._fail(faults.CLOSED_EARLY)
 
     def timed_out(self) -> None:
         """Hear that the downstream connection's deadline has passed."""
         if self._response is not None:
             self._break_off()
+        elif not self.request_done:
+            self._fail(faults.BODY_TIMEOUT)
         else:
-            self._fail(faults.RESPONSE_TIMEOUT if self.request_done else faults.BODY_TIMEOUT)
+            if self.upstream is not None and not (self._received or self._interims):
+                self.proxy.failures.failed(self.upstream.pool, Failure.SILENT)
+            self._fail(faults.RESPONSE_TIMEOUT)
 
     def abandon(self) -> None:
         """End because the client has gone."""

@@ -12,12 +12,13 @@ from stickyproxy.dataplane.upstream import Upstream
 class Pool:
     """Idle connections to one backend; lives as long as the backend is listed or connections to it are open."""
 
-    __slots__ = ("_idle", "_max_idle", "backend", "closed", "load", "warned")
+    __slots__ = ("_idle", "_max_idle", "backend", "closed", "failing", "load", "warned")
 
     def __init__(self, backend: Backend, load: Load, max_idle: int) -> None:
         self.backend = backend
         self.load = load
         self.closed = False
+        self.failing = False  # the next response is news to `Failures`
         self.warned = False  # the log knows that this backend refuses connections
         self._idle: list[Upstream] = []
         self._max_idle = max_idle

@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl
 
 from stickyproxy.core.affinity import KeySource
 from stickyproxy.core.backends import Backend, Secrets, Snapshot
-from stickyproxy.core.balance import Balancer
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
+from stickyproxy.core.ejection import Failure
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
 from stickyproxy.core.pages import Pages
@@ -29,6 +29,7 @@ from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.exchange import Exchange
+from stickyproxy.dataplane.failures import Failures
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
 from stickyproxy.dataplane.sockets import tune_socket
@@ -55,7 +56,8 @@ class Proxy:
         self.trusted = TrustedProxies(settings.trusted)
         self.cookie = CookieWriter(settings.affinity.cookie)
         self.reader = RequestReader(settings.affinity.cookie.name, settings.health.probers, settings.limits.headers)
-        self.balancer = Balancer(settings.affinity.slow_start_s, random)
+        self.failures = Failures(settings, self.counters, self.time, self.log, random)
+        self.balancer = self.failures.balancer
         self.hashing = settings.affinity.hash_key is not None
         self.has_health_paths = bool(settings.health.paths)
         self.draining = False
@@ -95,6 +97,7 @@ class Proxy:
             backends, own = self.sidecar.localise(backends)
         snapshot = Snapshot(backends, self._secrets, own)
         self.balancer.apply(snapshot.backends, self.time())
+        self.failures.apply(snapshot)
         for identity, pool in list(self.pools.items()):
             backend = snapshot.by_identity.get(identity)
             if backend is not None and backend.address == pool.backend.address:
@@ -119,10 +122,12 @@ class Proxy:
         if pool is None:
             load = self.balancer.loads[backend.identity]
             pool = self.pools[backend.identity] = Pool(backend, load, self.settings.limits.idle_upstreams)
+            pool.failing = self.failures.ejections.troubled(backend.identity)
         return pool
 
     def backend_refused(self, pool: Pool, problem: OSError) -> None:
-        """Say once that a backend cannot be reached."""
+        """Take note that a backend cannot be reached, and say it once."""
+        self.failures.failed(pool, Failure.TIMEOUT if isinstance(problem, TimeoutError) else Failure.REFUSED)
         if not pool.warned:
             pool.warned = True
             reason = problem.strerror or str(problem) or "no answer in time"
@@ -174,6 +179,7 @@ class Proxy:
                 BackendStatus(
                     str(backend), backend.phase, load.tunnels, pool.idle if pool else 0,
                     backend.identity, str(backend.address), self.drains.ordered(backend.identity),
+                    *self.failures.describe(backend.identity),
                 )
             )  # fmt: skip
         app = self.sidecar.line() if self.sidecar is not None else ""
@@ -266,6 +272,7 @@ class Proxy:
         self.drains.wake()
         if self.sidecar is not None:
             self.sidecar.sweep()
+        self.failures.sweep(now)
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)

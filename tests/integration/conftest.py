@@ -1,10 +1,13 @@
 """Fixtures of the integration tests: the stage, and the event loops they run on (uvloop, as in production)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 import uvloop
+
+from stickyproxy.core.values import Address
 
 from .harness import Stage
 
@@ -35,3 +38,21 @@ async def stage() -> AsyncIterator[Stage]:
         raise
     await stage.close()
     stage.judge()
+
+
+@pytest.fixture
+def deaf() -> Iterator[tuple[Address, list[socket.socket]]]:
+    """Give an address that listens and answers no connection attempt: its backlog is full."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    sockets = [listener]
+    for _ in range(10):
+        filler = socket.socket()
+        filler.settimeout(0.2)
+        sockets.append(filler)
+        try:
+            filler.connect(listener.getsockname())
+        except TimeoutError:
+            break
+    yield Address(*listener.getsockname()), sockets
+    for one in sockets:
+        one.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -42,6 +43,35 @@ async def test_everything_can_be_set_in_the_environment(stage: Stage) -> None:
         assert {(await running.ask(request())).body for _ in range(2)} == {b"one", b"two"}
         (cookie,) = (await running.ask(request())).all("set-cookie")
         assert cookie.startswith("pin=")
+
+
+async def test_a_backend_that_fails_is_seen_in_readyz_metrics_and_log(stage: Stage) -> None:
+    backend = await stage.backend(hello)
+    with reserved() as nobody:
+        async with command(
+            "--backend", str(backend.address), "--backend", str(nobody), "--eject-after", "1"
+        ) as running:
+            for _ in range(10):  # of so many, one at least is sent there first
+                assert (await running.ask(request())).body == b"hello"
+            ready = (await running.look("/readyz")).body.decode()
+            assert re.search(
+                rf"^backend {nobody}: ready, 0 open tunnels, no new sessions for \d\.\d s: "
+                r"1 failure \(connection refused\)$", ready, re.MULTILINE,
+            )  # fmt: skip
+            assert f"backend {backend.address}: ready, 0 open tunnels\n" in ready
+            scraped = (await running.look("/metrics")).body.decode()
+            samples = {
+                (s.name, *sorted(s.labels.items())): s.value
+                for family in text_string_to_metric_families(scraped)
+                for s in family.samples
+            }
+            assert samples[("stickyproxy_ejections_total",)] == 1
+            assert samples[("stickyproxy_returns_total",)] == 0
+            assert samples[("stickyproxy_retries_denied_total",)] == 0
+            assert samples[("stickyproxy_backend_failures_total", ("kind", "refused"))] == 1
+            assert samples[("stickyproxy_backend_ejected", ("backend", str(nobody)))] == 1
+            assert samples[("stickyproxy_backend_ejected", ("backend", str(backend.address)))] == 0
+            await running.says(rf"WARNING stickyproxy: backend {nobody} gets no new sessions for \d\.\d s: 1 failure")
 
 
 async def test_metrics_are_valid_openmetrics_and_tell_what_happened(stage: Stage) -> None:

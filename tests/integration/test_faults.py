@@ -94,24 +94,6 @@ async def test_a_browser_without_a_pin_is_never_counted_as_moved(stage: Stage) -
     assert running.counters == {"new": 4, "kept": 0}
 
 
-@pytest.fixture
-def deaf() -> tuple[Address, list[socket.socket]]:
-    """Give an address that listens and answers no connection attempt: its backlog is full."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
-    sockets = [listener]
-    for _ in range(10):
-        filler = socket.socket()
-        filler.settimeout(0.2)
-        sockets.append(filler)
-        try:
-            filler.connect(listener.getsockname())
-        except TimeoutError:
-            break
-    yield Address(*listener.getsockname()), sockets
-    for one in sockets:
-        one.close()
-
-
 async def test_a_backend_that_does_not_answer_the_attempt_is_a_504(
     stage: Stage, deaf: tuple[Address, list[socket.socket]]
 ) -> None:

@@ -1,0 +1,121 @@
+"""What the data plane does about backends that fail: counts, ejects, says so once, and bounds what is sent again.
+
+Laws: backends are found by traffic alone, never by probing; a response of a backend that does not fail is not heard of
+here at all (`Pool.failing` says whether it is).
+"""
+
+from collections.abc import Callable
+from logging import Logger
+from random import Random
+
+from stickyproxy.core.backends import Snapshot
+from stickyproxy.core.balance import Balancer
+from stickyproxy.core.counters import Counters
+from stickyproxy.core.ejection import Effect, Ejections, Failure, Record
+from stickyproxy.core.retries import RetryBudget
+from stickyproxy.core.settings import Settings
+from stickyproxy.dataplane.pool import Pool
+
+_ADVICE = {
+    Failure.REFUSED: "does the app listen on {address}, or has it crashed? See its log",
+    Failure.TIMEOUT: "does a network policy or a firewall drop what goes to {address}, or does the app's process hang?",
+    Failure.CLOSED: "the app closes connections instead of answering: see its log for a crash",
+    Failure.SILENT: "the app takes requests and does not answer within --response-timeout: is its event loop blocked?",
+}
+
+
+class Failures:
+    """The failures of all backends of one data plane, and the budget of retries."""
+
+    def __init__(
+        self, settings: Settings, counters: Counters, time: Callable[[], float], log: Logger, random: Random
+    ) -> None:
+        failures = settings.failures
+        self._counters = counters
+        self._time = time
+        self._log = log
+        self.ejections = Ejections(failures.eject_after, failures.eject_s, failures.eject_longest_s, random)
+        self.balancer = Balancer(settings.affinity.slow_start_s, random, self.ejections)
+        self._budget = RetryBudget(failures.retry_share, failures.retry_floor)
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Follow a new snapshot."""
+        for identity in self.ejections.apply(snapshot.by_identity, (b.identity for b in snapshot.ready), self._time()):
+            self._counters.returns += 1
+            self._log.warning(
+                "backend %s gets new sessions again though it has failed: no other ready backend is left",
+                snapshot.by_identity[identity],
+            )
+
+    def failed(self, pool: Pool, failure: Failure) -> None:
+        """Hear that a backend has failed in a way that is its own fault."""
+        self._counters.failures[failure.name.lower()] += 1
+        if pool.closed:  # it is no longer listed, or at another address
+            return
+        backend, now = pool.backend, self._time()
+        effect = self.ejections.failed(backend.identity, failure, now)
+        record = self.ejections.records.get(backend.identity)
+        if record is None:
+            return
+        pool.failing = self.ejections.troubled(backend.identity)
+        advice = _ADVICE[failure].format(address=backend.address)
+        if effect is Effect.EJECT:
+            self._counters.ejections += 1
+            self._log.warning(
+                "backend %s gets no new sessions for %.1f s: %s, ejected %s; its own sessions stay; %s",
+                backend, record.until - now, _said(record), _times(record.ejections), advice,
+            )  # fmt: skip
+        elif effect is Effect.SPARE and record.failures == self.ejections.after and not pool.warned:
+            self._log.warning(
+                "backend %s fails, but goes on getting new sessions since no other ready backend is left: %s; %s",
+                backend, _said(record), advice,
+            )  # fmt: skip
+
+    def answered(self, pool: Pool) -> None:
+        """Hear that a failing backend has sent the head of a response."""
+        identity, now = pool.backend.identity, self._time()
+        record = self.ejections.records.get(identity)
+        effect = self.ejections.answered(identity, now)
+        pool.failing = self.ejections.troubled(identity)
+        if effect is Effect.RETURN and record is not None:
+            self._counters.returns += 1
+            if load := self.balancer.loads.get(identity):
+                load.warming = now  # it may have been restarted, so it begins slowly like a new one
+            self._log.info(
+                "backend %s answers, and gets new sessions again after %.1f s", pool.backend, now - record.since
+            )
+
+    def may_retry(self) -> bool:
+        """Say whether a request may be sent a second time, and count what is decided."""
+        counters = self._counters
+        if counters.retries < self._budget.ceiling:
+            counters.retries += 1
+            return True
+        counters.retries_denied += 1
+        return False
+
+    def sweep(self, now: float) -> None:
+        """Let time pass; once a second."""
+        counters = self._counters
+        self._budget.sweep(now, sum(counters.responses), counters.retries)
+        self.ejections.sweep(now)
+
+    def describe(self, identity: str) -> tuple[bool, str]:
+        """Say whether a backend is out of the running for new sessions, and in words how it fails (empty: not)."""
+        record = self.ejections.records.get(identity)
+        if record is None or not record.failures:
+            return False, ""
+        if not record.out:
+            return False, _said(record)
+        left = record.until - self._time()
+        when = f"for {left:.1f} s" if left > 0 else "but one that tries it"
+        return True, f"no new sessions {when}: {_said(record)}"
+
+
+def _said(record: Record) -> str:
+    failures = "1 failure" if record.failures == 1 else f"{record.failures} failures in a row"
+    return f"{failures} ({record.last.value})"
+
+
+def _times(count: int) -> str:
+    return "for the first time" if count == 1 else f"{count} times by now"
