@@ -82,7 +82,8 @@ IN_THE_RUNNING = frozenset((State.HEALTHY, State.FAILING))
 class Failure(Enum):
     """How a backend fails, as a log line and a metric name it."""
 
-    REFUSED = "connection refused"
+    REFUSED = "connection refused"  # or reset
+    UNREACHABLE = "out of reach"  # no route, or its name has no address
     TIMEOUT = "connection attempt unanswered"
     CLOSED = "closed without an answer"
     SILENT = "no answer in time"

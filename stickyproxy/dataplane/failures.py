@@ -18,6 +18,7 @@ from stickyproxy.dataplane.pool import Pool
 
 _ADVICE = {
     Failure.REFUSED: "does the app listen on {address}, or has it crashed? See its log",
+    Failure.UNREACHABLE: "is {address} right, does its name resolve, and is there a route to it from here?",
     Failure.TIMEOUT: "does a network policy or a firewall drop what goes to {address}, or does the app's process hang?",
     Failure.CLOSED: "the app closes connections instead of answering: see its log for a crash",
     Failure.SILENT: "the app takes requests and does not answer within --response-timeout: is its event loop blocked?",
@@ -35,6 +36,8 @@ class Failures:
         self._time = time
         self._log = log
         self.ejections = Ejections(failures.eject_after, failures.eject_s, failures.eject_longest_s, random)
+        # A hashed key goes where it leads, whatever becomes of its backend.
+        self._whom = "new sessions" + (" without a hash key" if settings.affinity.hash_key is not None else "")
         self.balancer = Balancer(settings.affinity.slow_start_s, random, self.ejections)
         self._budget = RetryBudget(failures.retry_share, failures.retry_floor)
 
@@ -62,13 +65,13 @@ class Failures:
         if effect is Effect.EJECT:
             self._counters.ejections += 1
             self._log.warning(
-                "backend %s gets no new sessions for %.1f s: %s, ejected %s; its own sessions stay; %s",
-                backend, record.until - now, _said(record), _times(record.ejections), advice,
+                "backend %s gets no %s for %.1f s: %s, ejected %s; its own sessions stay; %s",
+                backend, self._whom, record.until - now, _said(record), _times(record.ejections), advice,
             )  # fmt: skip
         elif effect is Effect.SPARE and record.failures == self.ejections.after and not pool.warned:
             self._log.warning(
-                "backend %s fails, but goes on getting new sessions since no other ready backend is left: %s; %s",
-                backend, _said(record), advice,
+                "backend %s fails, but goes on getting %s since no other ready backend is left: %s; %s",
+                backend, self._whom, _said(record), advice,
             )  # fmt: skip
 
     def answered(self, pool: Pool) -> None:
@@ -109,7 +112,14 @@ class Failures:
             return False, _said(record)
         left = record.until - self._time()
         when = f"for {left:.1f} s" if left > 0 else "but one that tries it"
-        return True, f"no new sessions {when}: {_said(record)}"
+        return True, f"no {self._whom} {when}: {_said(record)}"
+
+
+def failure_of(problem: OSError) -> Failure:
+    """Name what made a connection attempt fail."""
+    if isinstance(problem, TimeoutError):
+        return Failure.TIMEOUT
+    return Failure.REFUSED if isinstance(problem, ConnectionError) else Failure.UNREACHABLE
 
 
 def _said(record: Record) -> str:

@@ -16,7 +16,6 @@ from stickyproxy.core.affinity import KeySource
 from stickyproxy.core.backends import Backend, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
-from stickyproxy.core.ejection import Failure
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
 from stickyproxy.core.pages import Pages
@@ -29,7 +28,7 @@ from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.exchange import Exchange
-from stickyproxy.dataplane.failures import Failures
+from stickyproxy.dataplane.failures import Failures, failure_of
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
 from stickyproxy.dataplane.sockets import tune_socket
@@ -127,7 +126,7 @@ class Proxy:
 
     def backend_refused(self, pool: Pool, problem: OSError) -> None:
         """Take note that a backend cannot be reached, and say it once."""
-        self.failures.failed(pool, Failure.TIMEOUT if isinstance(problem, TimeoutError) else Failure.REFUSED)
+        self.failures.failed(pool, failure_of(problem))
         if not pool.warned:
             pool.warned = True
             reason = problem.strerror or str(problem) or "no answer in time"

@@ -51,11 +51,11 @@ async def test_a_backend_that_fails_is_seen_in_readyz_metrics_and_log(stage: Sta
         async with command(
             "--backend", str(backend.address), "--backend", str(nobody), "--eject-after", "1"
         ) as running:
-            for _ in range(10):  # of so many, one at least is sent there first
+            for _ in range(2):  # one of them is sent there first
                 assert (await running.ask(request())).body == b"hello"
             ready = (await running.look("/readyz")).body.decode()
             assert re.search(
-                rf"^backend {nobody}: ready, 0 open tunnels, no new sessions for \d\.\d s: "
+                rf"^backend {nobody}: ready, 0 open tunnels, no new sessions (for \d\.\d s|but one that tries it): "
                 r"1 failure \(connection refused\)$", ready, re.MULTILINE,
             )  # fmt: skip
             assert f"backend {backend.address}: ready, 0 open tunnels\n" in ready

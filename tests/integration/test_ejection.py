@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from stickyproxy.core.affinity import parse_hash_key
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.ejection import Record
 from stickyproxy.core.settings import AffinitySettings, FailureSettings, Settings, TimeSettings
@@ -253,6 +254,25 @@ async def test_a_backend_with_another_identity_begins_healthy(stage: Stage) -> N
     again = Backend("another pod", backends[0].address)
     running.apply(again, backends[1].at(), backends[2].at())
     assert b"b0" in await news(running, 9)
+
+
+async def test_a_hashed_key_goes_where_it_leads_and_the_log_says_so(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    affinity = AffinitySettings(hash_key=parse_hash_key("header:X-User"))
+    running, backends = await trio(stage, Settings(times=QUICK, failures=LONG, affinity=affinity))
+    users = {(await running.ask(request("GET / HTTP/1.1", f"X-User: u{n}"))).body: n for n in range(30)}
+    await eject(running, backends[0])
+    await backends[0].start()
+    assert (await running.ask(request("GET / HTTP/1.1", f"X-User: u{users[b'b0']}"))).body == b"b0"
+    assert "gets no new sessions without a hash key for" in caplog.text
+
+
+async def test_a_backend_whose_name_cannot_be_one_fails_too(stage: Stage) -> None:
+    nowhere = Backend.at(Address("a" * 64, 80))
+    running = await stage.proxy(nowhere, await stage.backend(named("alive")), settings=settings())
+    assert set(await news(running, 12)) == {b"alive"}
+    assert running.proxy.counters.failures == {"unreachable": 3}
 
 
 async def test_zero_never_ejects(stage: Stage) -> None:

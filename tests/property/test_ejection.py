@@ -98,5 +98,5 @@ class EjectionMachine(RuleBasedStateMachine):
                 assert record.until - record.since >= FIRST_S * (1 - JITTER)
 
 
-EjectionMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+EjectionMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestEjections = EjectionMachine.TestCase
