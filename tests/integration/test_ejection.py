@@ -90,6 +90,8 @@ async def test_when_its_time_is_over_one_session_tries_it_and_brings_it_back(
         pass_time(running, backends[0])
         assert set(await news(running, 12)) == {b"b0", b"b1", b"b2"}
     assert (running.proxy.counters.ejections, running.proxy.counters.returns) == (1, 1)
+    load = running.proxy.balancer.loads[backends[0].at().identity]
+    assert load.warming > load.since, "it begins slowly, like a new one"
     said = [r.getMessage() for r in caplog.records if "new sessions" in r.getMessage()]
     assert len(said) == 2
     assert "3 failures in a row (connection refused)" in said[0]

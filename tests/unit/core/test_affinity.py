@@ -6,6 +6,7 @@ import pytest
 from stickyproxy.core.affinity import HashKey, KeySource, choose, keep, parse_hash_key
 from stickyproxy.core.backends import Backend, Cause, Phase, Pick, Pin, Secrets, Snapshot
 from stickyproxy.core.balance import Balancer
+from stickyproxy.core.ejection import Ejections, Failure
 from stickyproxy.core.rendezvous import rank
 from stickyproxy.core.values import Address
 
@@ -333,3 +334,29 @@ def test_a_hash_key_has_a_source_and_a_name(text: str, key: HashKey) -> None:
 def test_what_is_no_hash_key_is_refused_with_what_was_expected(text: str) -> None:
     with pytest.raises(ValueError, match=r"^expected header:NAME, cookie:NAME, query:NAME or address, found "):
         parse_hash_key(text)
+
+
+# Ejection.
+
+
+def test_who_lost_a_pod_in_a_rollout_rather_goes_to_an_old_pod_than_to_an_ejected_new_one() -> None:
+    ejections = Ejections(1, 5.0, 120.0, Random(1))
+    old, new = (
+        Backend(identity, Address(identity, 80), Phase.READY, f"app-{template}-bcdfg")
+        for identity, template in (("old", "54f6"), ("new", "7d9c"))
+    )
+    snapshot = Snapshot([old, new], SECRETS)
+    balancer = Balancer(0.0, Random(1), ejections)
+    balancer.apply([old], 0.0)
+    balancer.apply(snapshot.backends, 1.0)
+    assert balancer.outdated == {"old"}
+    ejections.apply(["old", "new"], ["old", "new"], 1.0)
+
+    def moved() -> str:
+        pick = choose([UNKNOWN], None, snapshot, balancer, 2.0)
+        assert pick is not None
+        return pick.backend.identity
+
+    assert moved() == "new"
+    ejections.failed("new", Failure.REFUSED, 2.0)
+    assert moved() == "old"

@@ -119,3 +119,10 @@ def test_a_backend_that_is_gone_is_forgotten_only_when_its_last_tunnel_is() -> N
     by.loads["b"].tunnels = 0
     by.apply([A], 101.0)
     assert set(by.loads) == {"a"}
+
+
+def test_a_slow_start_that_begins_anew_leaves_a_backend_as_old_as_it_is() -> None:
+    by = balancer(A, B)
+    by.loads["a"].warming = 100.0
+    assert by.loads["a"].since == -30.0
+    assert [chosen(by, A, B, now=100.0) for _ in range(9)].count("a") == 0
