@@ -114,7 +114,12 @@ def _by_balance(
     snapshot: Snapshot, balancer: Balancer, now: float, excluded: Container[str], spared: Container[str]
 ) -> Backend | None:
     local = snapshot.local
-    if local is not None and local.identity not in excluded and local.identity not in spared:
+    if (
+        local is not None
+        and local.identity not in excluded
+        and local.identity not in spared
+        and balancer.admits(local.identity, now)
+    ):
         return balancer.choose((local,), now)
     # A draining backend still serves, so it comes before one that says it is not ready.
     for candidates in (snapshot.ready, snapshot.draining, snapshot.paused):

@@ -71,6 +71,10 @@ class Balancer:
         self._started = self._started or bool(identities)
         self.outdated = outdated(backends, {identity: load.since for identity, load in self.loads.items()})
 
+    def admits(self, identity: str, now: float) -> bool:
+        """Say whether a backend may get a new session, as far as failures go."""
+        return self._ejections is None or self._ejections.admits(identity, now)
+
     def admitted(self, candidates: Sequence[Backend], now: float) -> Sequence[Backend]:
         """Leave out the candidates that are ejected; where all are, none is left out."""
         return candidates if self._ejections is None else self._ejections.admitted(candidates, now)

@@ -360,3 +360,23 @@ def test_who_lost_a_pod_in_a_rollout_rather_goes_to_an_old_pod_than_to_an_ejecte
     assert moved() == "new"
     ejections.failed("new", Failure.REFUSED, 2.0)
     assert moved() == "old"
+
+
+def test_a_sidecars_own_app_is_passed_over_while_it_is_ejected() -> None:
+    ejections = Ejections(1, 5.0, 120.0, Random(1))
+    own, other = pod("own"), pod("other")
+    snapshot = Snapshot([own, other], SECRETS, "own")
+    balancer = Balancer(0.0, Random(1), ejections)
+    balancer.apply(snapshot.backends, 0.0)
+    ejections.apply(["own", "other"], ["own", "other"], 0.0)
+
+    def picked(now: float) -> str:
+        pick = choose([], None, snapshot, balancer, now)
+        assert pick is not None
+        return pick.backend.identity
+
+    assert picked(0.0) == "own"
+    ejections.failed("own", Failure.REFUSED, 0.0)
+    assert picked(1.0) == "other"
+    assert picked(5.0) == "own", "one session tries it"
+    assert picked(5.0) == "other"
