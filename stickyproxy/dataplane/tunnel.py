@@ -68,7 +68,7 @@ class TunnelOwner(Protocol):
 
 
 class Tunnel:
-    """Both legs of one tunnel; `page` is the client id of the page it belongs to, or empty.
+    """Both legs of one tunnel; `page` is the client id of the page whose open socket it is counted as, or empty.
 
     Made when the two heads of the upgrade have been written; it takes over at once.
     """
@@ -81,12 +81,11 @@ class Tunnel:
         upstream: asyncio.Transport,
         load: Load,
         owner: TunnelOwner,
-        page: bytes = b"",
     ) -> None:
         self.downstream: Leg | None = Leg(downstream, self)
         self.upstream: Leg | None = Leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
-        self.page = page
+        self.page = b""
         self.load = load
         self._owner = owner
         load.tunnels += 1

@@ -146,7 +146,7 @@ async def test_pages_of_older_versions_survive_a_move_to_another_proxy(
 async def test_pages_of_older_versions_recover_from_a_killed_replica(
     browser: Browser, nicegui: None, tmp_path: Path, name: str
 ) -> None:
-    """NiceGUI 3.6.0 by itself never reloads a page whose replica is gone (NiceGUI issue 5671)."""
+    """NiceGUI 3.6.0 by itself never reloads a page whose replica is gone: it does not know its own refusal."""
     with (
         classic_replicas(name, 2, tmp_path) as replicas,
         running_proxy(tmp_path, addresses(replicas)) as proxy,

@@ -6,14 +6,14 @@ import zlib
 import pytest
 
 from stickyproxy.core.framing import BadBodyError, body_reader
-from stickyproxy.core.nicegui import PageReader
+from stickyproxy.core.nicegui import PageReader, added
 from stickyproxy.core.request import CHUNKED
 from stickyproxy.core.response import UNTIL_CLOSE
 from stickyproxy.dataplane.watch import TokenReader, WatchedReader
 
 ID = b"9b6076ce-e8f3-4395-99a6-f172aa38da8a"
 TOKEN = b"AAAAAAAAAAAAAAA-"
-ADDED = b"'_stickyproxy': '%b', " % TOKEN
+ADDED = added(TOKEN)
 HTML = (
     b"<html>%b<script>createApp(parseElements(String.raw`{}`), {\n"
     b'        version: "3.18.0",\n        prefix: "",\n'
