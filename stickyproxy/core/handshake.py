@@ -24,7 +24,9 @@ _CONTROL: Final = 0x8
 _COMPRESSED: Final = 0x40
 
 _ACKNOWLEDGED = re.compile(rb"43[0-9]*\[(true|false)\]\Z")
-_REFUSED = re.compile(rb"44\{")
+_CONNECTED: Final = b"40"
+_REFUSED: Final = b"44{"
+_SEPARATOR: Final = b"\x1e"
 _REFUSAL = re.compile(rb'44\{"message":"(?:Connection rejected by server|Implicit handshake failed|timeout)"\}')
 
 _KNOWS_REFUSALS: Final = (3, 7)
@@ -55,6 +57,36 @@ def understood(refusal: bytes, version: bytes) -> bytes:
     if numbers:
         return _REFUSAL_NOW if tuple(numbers) >= _KNOWS_REFUSALS else _REFUSAL_ONCE
     return refusal if refusal == _REFUSAL_NOW else _REFUSAL_ONCE
+
+
+def read_poll(payload: bytes, *, implicit: bool, version: bytes) -> tuple[Outcome, bytes]:
+    """Read the whole answer to a poll; give what it says of the handshake, and what is to be passed on in its place.
+
+    The packets of an answer stand apart by record separators (Engine.IO 4). What is passed on is as long as what came:
+    a refusal in other words is filled up with spaces, which JSON allows.
+    """
+    packets = payload.split(_SEPARATOR)
+    outcome = Outcome.PENDING
+    for number, packet in enumerate(packets):
+        packet_says = _outcome(packet, implicit=implicit)
+        if packet_says is Outcome.REFUSED:
+            told = understood(packet, version)
+            if len(told) <= len(packet):  # as all of NiceGUI's are but one, which no known version sends
+                packets[number] = told[:-1].ljust(len(packet) - 1) + told[-1:]
+        if packet_says is not Outcome.PENDING:
+            outcome = packet_says
+    return outcome, _SEPARATOR.join(packets)
+
+
+def _outcome(packet: bytes, *, implicit: bool) -> Outcome:
+    """Say what one packet says of the handshake."""
+    if packet.startswith(_REFUSED):
+        return Outcome.REFUSED
+    if implicit:
+        return Outcome.ACCEPTED if packet.startswith(_CONNECTED) else Outcome.PENDING
+    if answer := _ACKNOWLEDGED.match(packet):
+        return Outcome.ACCEPTED if answer[1] == b"true" else Outcome.REFUSED
+    return Outcome.PENDING
 
 
 class Handshake:
@@ -120,16 +152,11 @@ class Handshake:
         message = self._message(first, payload) if first & ~_COMPRESSED == 0x80 | _TEXT else None
         if message is None or self._messages > _MAX_MESSAGES:
             return Outcome.UNKNOWN, frame
-        if _REFUSED.match(message):
-            told = understood(message, self._version)
-            if told != message:  # no client needs compression to be used (RFC 7692 section 6)
-                frame = bytes((0x80 | _TEXT, len(told))) + told
-            return Outcome.REFUSED, frame
-        if self._implicit:
-            return Outcome.ACCEPTED if message.startswith(b"40") else Outcome.PENDING, frame
-        if answer := _ACKNOWLEDGED.match(message):
-            return Outcome.ACCEPTED if answer[1] == b"true" else Outcome.REFUSED, frame
-        return Outcome.PENDING, frame
+        outcome = _outcome(message, implicit=self._implicit)
+        told = understood(message, self._version) if outcome is Outcome.REFUSED else message
+        if told != message:  # a sender need not compress every message (RFC 7692 section 6)
+            frame = bytes((0x80 | _TEXT, len(told))) + told
+        return outcome, frame
 
     def _message(self, first: int, payload: bytes) -> bytes | None:
         """Decode a message; None where that cannot be done."""

@@ -308,6 +308,8 @@ class Exchange:
             self._steering.answered(pick, response.status)
             if self._flight is not None:
                 reader = self._flight.keep(response, _lines(kept, data, end), plain=not self.head.minor)
+            else:
+                reader = self._steering.poll_body(response, data[:end])
         elif response.page:
             if self.head.navigation and self.proxy.reloads.loops(visitor(downstream, self.head), self.proxy.time()):
                 self._fail(faults.RELOAD_LOOP)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -110,6 +111,8 @@ class App:
         sid = dict(part.partition("=")[::2] for part in query.split("&")).get("sid")
         if sid is not None and sid != f"sid-of-{self.name}":
             return response("400 Bad Request", *me, body=b'"Invalid session"')
+        if sid is not None and self.refusal:
+            return response("200 OK", *me, body=self.refusal)
         return response("200 OK", *me, body=OPENED)
 
     def _page(self, me: tuple[str, ...]) -> bytes:
@@ -890,6 +893,26 @@ async def test_who_is_caught_in_a_loop_of_reloads_is_told(stage: Stage) -> None:
     await reload_once(scene, target="/other")
     await reload_once(scene, "X-Forwarded-For: 9.9.9.9")
     assert (await scene.running.ask(request("GET / HTTP/1.1", scene.cookie(0)))).status == 200
+
+
+async def test_who_can_only_poll_is_told_like_all_others(stage: Stage) -> None:
+    scene = await fleet(stage, App("one", "3.6.0"), settings=GUARDED)
+    scene.apps[0].refusal = REFUSED_IN_3_6
+    client = await scene.running.client()
+    for _ in range(2):
+        client_id = await scene.page(0, *NAVIGATE)
+        for _ in range(2):  # twice: nothing of an answer may be left on the connection
+            client.send(
+                request(
+                    f"GET /_nicegui_ws/socket.io/?client_id={client_id}&implicit_handshake=true&EIO=4"
+                    "&transport=polling&sid=sid-of-one HTTP/1.1"
+                )
+            )
+            told = await client.message()
+            assert json.loads(told.body[2:]) == {"message": "timeout"}
+            assert told.get("content-length") == str(len(REFUSED_IN_3_6))
+    told = await scene.running.ask(request("GET / HTTP/1.1", scene.cookie(0), *NAVIGATE))
+    assert told.reason == "reload-loop"
 
 
 async def test_one_who_is_told_may_come_back_later(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

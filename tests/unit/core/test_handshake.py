@@ -2,7 +2,7 @@ import zlib
 
 import pytest
 
-from stickyproxy.core.handshake import Handshake, Outcome, understood
+from stickyproxy.core.handshake import Handshake, Outcome, read_poll, understood
 
 OPENED = b'0{"sid":"YpuQfFrd5K8eb9z2AAAA","upgrades":[],"pingTimeout":2000,"pingInterval":4000,"maxPayload":1000000}'
 CONNECTED = b'40{"sid":"euiOu3QXMDkzOjnYAAAB"}'
@@ -133,3 +133,31 @@ def test_behind_the_outcome_nothing_is_read() -> None:
     assert handshake.feed(data) == data
     assert handshake.feed(b"\x81") == b"\x81"
     assert handshake.outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("payload", "version", "outcome", "told"),
+    [
+        (REJECTED, b"3.6.0", Outcome.REFUSED, TIMEOUT),
+        (REJECTED, b"3.18.0", Outcome.REFUSED, FAILED),
+        (FAILED, b"3.6.0", Outcome.REFUSED, TIMEOUT),
+        (EVENT + b"\x1e" + REJECTED + b"\x1e2", b"", Outcome.REFUSED, EVENT + b"\x1e" + TIMEOUT + b"\x1e2"),
+        (FAILED, b"3.18.0", Outcome.REFUSED, FAILED),
+        (b"44{", b"3.18.0", Outcome.REFUSED, b"44{"),
+        (CONNECTED + b"\x1e" + EVENT, b"3.6.0", Outcome.ACCEPTED, CONNECTED + b"\x1e" + EVENT),
+        (EVENT, b"3.6.0", Outcome.PENDING, EVENT),
+        (b"\x1e\x1e", b"3.6.0", Outcome.PENDING, b"\x1e\x1e"),
+    ],
+)
+def test_a_refusal_in_a_polls_answer_is_told_in_as_many_bytes(
+    payload: bytes, version: bytes, outcome: Outcome, told: bytes
+) -> None:
+    found, out = read_poll(payload, implicit=True, version=version)
+    assert (found, len(out)) == (outcome, len(payload))
+    assert out.replace(b" ", b"") == told.replace(b" ", b"")
+
+
+def test_an_older_page_that_polls_gets_its_answer_as_an_acknowledgement() -> None:
+    for answer, outcome in ((b"true", Outcome.ACCEPTED), (b"false", Outcome.REFUSED)):
+        payload = b"430[%b]" % answer
+        assert read_poll(payload, implicit=False, version=b"2.24.2") == (outcome, payload)
