@@ -19,6 +19,7 @@ from .harness import (
     reconnected,
     running_proxy,
     running_replicas,
+    running_successor,
     sessions,
     visits,
 )
@@ -116,8 +117,7 @@ async def test_pages_of_older_versions_survive_a_killed_proxy(
         pages = await visits(browser, first.url, PAGES)
         await version.use(pages)
         serials, before = await serials_of(pages), await sessions(pages)
-        first.process.kill()
-        with running_proxy(tmp_path, addresses(version.replicas), port=first.port):
+        with running_successor(first, tmp_path, addresses(version.replicas)):
             await reconnected(pages, before)
             await version.expect_kept(pages, serials)
             await leave(pages)
