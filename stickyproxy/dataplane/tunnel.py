@@ -73,7 +73,7 @@ class Tunnel:
     Made when the two heads of the upgrade have been written; it takes over at once.
     """
 
-    __slots__ = ("_owner", "downstream", "load", "page", "upstream")
+    __slots__ = ("_owner", "downstream", "load", "page", "upstream", "witness")
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class Tunnel:
         self.upstream: Leg | None = Leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
         self.page = b""
+        self.witness: Callable[[], None] | None = None  # makes who stands before the backend's leg step aside
         self.load = load
         self._owner = owner
         load.tunnels += 1
@@ -96,6 +97,8 @@ class Tunnel:
         """Let other legs take over where both are still there; whoever calls gives legs that move all that comes."""
         if self.downstream is None or self.upstream is None:
             return
+        if self.witness is not None:
+            self.witness()
         downstream, upstream = replace(self.downstream), replace(self.upstream)
         downstream.other, upstream.other = upstream, downstream
         del self.downstream.other, self.upstream.other

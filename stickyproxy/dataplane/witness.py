@@ -20,6 +20,7 @@ class Witness(asyncio.Protocol):
         self._leg = leg
         self._handshake = handshake
         self._on_outcome = on_outcome
+        leg.tunnel.witness = self.step_aside
         leg.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
@@ -29,14 +30,24 @@ class Witness(asyncio.Protocol):
         if data:
             leg.data_received(data)
         if handshake.outcome is not Outcome.PENDING:
-            leg.transport.set_protocol(leg)
-            self._on_outcome(handshake.outcome)
+            self.step_aside()
+
+    def step_aside(self) -> None:
+        """Let the leg take over, and tell the outcome as far as it is known."""
+        self._give_way()
+        self._on_outcome(self._handshake.outcome)
+
+    def _give_way(self) -> None:
+        """Pass on what was held back, and let the leg take over."""
+        leg = self._leg
+        if held := self._handshake.end():
+            leg.data_received(held)
+        leg.tunnel.witness = None
+        leg.transport.set_protocol(leg)
 
     def eof_received(self) -> bool:
-        """Pass on what was held back, and the half-close."""
-        if held := self._handshake.end():
-            self._leg.data_received(held)
-        self._leg.transport.set_protocol(self._leg)
+        """Let the leg take over, which passes the half-close on; a socket that ends here shows no page."""
+        self._give_way()
         return self._leg.eof_received()
 
     def pause_writing(self) -> None:
@@ -49,4 +60,5 @@ class Witness(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As the leg does."""
+        self._leg.tunnel.witness = None
         self._leg.connection_lost(exc)

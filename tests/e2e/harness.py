@@ -25,13 +25,13 @@ from stickyproxy.tools.children import free_port, leashed
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_APP = Path(__file__).parent / "apps" / "page.py"
 
-START_LIMIT_S = 30.0
-"""For a process to become ready: NiceGUI needs 1-2 s on an idle core."""
+START_LIMIT_S = 90.0
+"""For a process to become ready: NiceGUI needs 1-2 s on an idle core, and half a minute where twenty others run."""
 
 STOP_LIMIT_S = 10.0
 """For a process to end after SIGTERM."""
 
-PAGE_LIMIT_MS = 20_000
+PAGE_LIMIT_MS = 60_000
 """For what a page shows: a busy machine with two cores may need seconds to load one."""
 
 WAIT_TO_BEGIN = """

@@ -13,6 +13,7 @@ import pytest
 from stickyproxy.core.backends import Phase
 from stickyproxy.core.nicegui import added
 from stickyproxy.core.settings import AffinitySettings, HelpSettings, Settings, TimeSettings
+from stickyproxy.dataplane.dispersal import Watch
 
 from .harness import (
     CHUNKED,
@@ -367,6 +368,30 @@ async def test_a_backend_that_ends_in_its_handshake_ends_the_socket(stage: Stage
     client.close()
     await eventually(lambda: not running.proxy.tunnels, "both ends are gone")
     assert len(running.proxy.pages) == 0
+
+
+async def test_a_tunnel_that_is_watched_for_its_end_loses_no_byte_of_its_handshake(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    client = await running.client()
+    client.send(
+        request("GET /_nicegui_ws/socket.io/?client_id=a&EIO=4 HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")
+    )
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await client.head()
+    upstream.send(frame(OPENED)[:9])
+    await turns()
+    (tunnel,) = running.proxy.tunnels
+    Watch(tunnel, running.proxy.time)
+    upstream.send(frame(OPENED)[9:] + frame(ACCEPTED))
+    whole = frame(OPENED) + frame(ACCEPTED)
+    assert await client.exactly(len(whole)) == whole
+    page = running.proxy.pages.find(b"a")
+    assert page is not None
+    assert page.sockets == 1
+    client.close()
 
 
 # Files that only the backend of a page has.
