@@ -262,7 +262,7 @@ def cli() -> None:
     "asset-cache", SIZE, "0", "Memory for NiceGUI's immutable files, so that a page load costs the app only its page."
 )
 @_option("reload-limit", LIMIT, str(_HELP.reload_limit),
-         "Pages whose sockets fail at once, in 20 s, before their visitor is told; 0: any.")  # fmt: skip
+         "Pages whose sockets are refused, in 20 s, before their visitor is told; 0: any.")  # fmt: skip
 @_option("cookie-name", TEXT, "stickyproxy", "Name of the cookie.")
 @_option("cookie-path", TEXT, "/", "Path of the cookie.")
 @_option("cookie-domain", TEXT, "", "Domain of the cookie; empty: the very host.")

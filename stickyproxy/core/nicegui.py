@@ -9,6 +9,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Final
 
 MARK: Final = b"/_nicegui"
@@ -19,6 +20,18 @@ PAGE_MARKER: Final = b"page"
 
 TOKEN_PARAMETER: Final = b"_stickyproxy"
 """Query parameter that carries a token for pages without cookies."""
+
+_FILES: Final = b"/_nicegui/auto/"
+"""Below this path a page registers files for itself: what it shows, and downloads."""
+
+_ADDED: Final = (
+    b"'%b': (addEventListener('click', (e) => { "
+    b"const a = e.composedPath().find((n) => n.origin === location.origin && n.pathname?.includes('%b')); "
+    b"if (a && !a.search.includes('%b=')) a.search = (a.search ? a.search + '&' : '?') + '%b=%b'; "
+    b"}, true), '%b'), "
+)
+"""What a page gets in its `query: {...}` for its token: the socket's parameter, and that a click on a file, by which
+NiceGUI starts a download, asks for it with the token."""
 
 _ID = rb"[0-9A-Za-z-]{1,64}"
 _SOCKET = re.compile(rb"/_nicegui_ws/[^?]*(?:\?(?:[^#&]*&)*?client_id=(%b)(?:&|\Z))?" % _ID)
@@ -38,6 +51,12 @@ _LITERAL_BYTES = 16384
 """Longest `query: {...}` that is read; the app's own parameters stand in it."""
 
 _PIECE = re.compile(rb"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[{}\[\]()]|[^'"{}\[\]()]+""", re.S)
+
+_FILE = re.compile(rb"""%b[!$%%*-;=@-\[\]-_a-~]+(?=["'&<>?\\)\s])""" % _FILES)
+"""A file's path where a page's elements or its HTML name it, percent-encoded as it is."""
+
+_MOST_FILES: Final = 1000
+"""So many files of one page are looked for."""
 
 MAX_CONTENT_BYTES: Final = 64 << 20
 """Decoded bytes of a page that are searched at the most."""
@@ -81,7 +100,18 @@ def is_own(target: bytes) -> bool:
 
 def is_once(target: bytes) -> bool:
     """Say whether a target may be good for one answer only: a download (`ui.download`, single use since 3.18)."""
-    return b"/_nicegui/auto/" in target.partition(b"?")[0]
+    return _FILES in target.partition(b"?")[0]
+
+
+def read_file(target: bytes) -> bytes:
+    """Read the path of a file that a page registered, without the prefix below which the app lives."""
+    path = target.partition(b"?")[0]
+    return path[max(0, path.find(_FILES)) :]
+
+
+def asks_implicitly(target: bytes) -> bool:
+    """Say whether a socket's query asks for the page's handshake (since 3.6); older pages ask by an event."""
+    return b"implicit_handshake=true" in target.partition(b"?")[2]
 
 
 def read_token(target: bytes) -> bytes | None:
@@ -91,7 +121,7 @@ def read_token(target: bytes) -> bytes | None:
 
 
 class PageReader:
-    """Reads a page's HTML as it passes, for its client id and the NiceGUI version that built it.
+    """Reads a page's HTML as it passes, for its client id, the version that built it, and the files it shows.
 
     encoding: the response's Content-Encoding in lower case. What cannot be decoded is not read, never an error: the
     bytes go their way whatever is found in them. With `token`, `feed` and `end` give the page back with the token added
@@ -102,6 +132,7 @@ class PageReader:
     def __init__(self, encoding: bytes, token: bytes | None = None) -> None:
         self.page = b""
         self.version = b""
+        self.files: set[bytes] = set()
         self._done = False
         self._tail = b""
         self._read = 0
@@ -181,6 +212,8 @@ class PageReader:
         if self._done:
             return content
         text = self._tail + content
+        if _FILES in text and len(self.files) < _MOST_FILES:
+            self.files.update(found[0] for found in islice(_FILE.finditer(text), _MOST_FILES))
         anchor = _ANCHOR.search(text)
         if anchor is None:
             keep = max(0, len(text) - _ANCHOR_BYTES)
@@ -195,8 +228,13 @@ class PageReader:
         self.version = anchor[1]
         if self._token is None:
             return b""
-        added = b"'%b': '%b', " % (TOKEN_PARAMETER, self._token)
-        return text[: anchor.end()] + added + text[anchor.end() :]
+        return text[: anchor.end()] + added(self._token) + text[anchor.end() :]
+
+
+def added(token: bytes) -> bytes:
+    """Give what a page gets for its token."""
+    name = TOKEN_PARAMETER
+    return _ADDED % (name, _FILES, name, name, token, token)
 
 
 def read_client_id(literal: bytes) -> bytes | None:

@@ -9,15 +9,18 @@ from collections.abc import Hashable
 
 
 class Page:
-    """One page: the identity of its backend, who loaded it from where (`visitor`, if known), its open sockets."""
+    """One page: the identity of its backend, who loaded it from where (`visitor`, if known), its open sockets.
 
-    __slots__ = ("identity", "opened", "seen", "sockets", "visitor")
+    `version` is that of the NiceGUI that built it; empty where only its sockets have been seen.
+    """
 
-    def __init__(self, identity: str, seen: float, visitor: Hashable) -> None:
+    __slots__ = ("identity", "seen", "sockets", "version", "visitor")
+
+    def __init__(self, identity: str, seen: float, visitor: Hashable, version: bytes) -> None:
         self.identity = identity
         self.seen = seen
         self.visitor = visitor
-        self.opened = seen
+        self.version = version
         self.sockets = 0
 
 
@@ -42,13 +45,13 @@ class Pages:
         """Give a page; None where it is not known."""
         return self._pages.get(page)
 
-    def learn(self, page: bytes, identity: str, now: float, visitor: Hashable = None) -> Page:
+    def learn(self, page: bytes, identity: str, now: float, visitor: Hashable = None, version: bytes = b"") -> Page:
         """Remember that a backend built a page or accepted its socket."""
         found = self._pages.pop(page, None)
         if found is None:
             while len(self._pages) >= self._limit:
                 del self._pages[next(iter(self._pages))]
-            found = Page(identity, now, visitor)
+            found = Page(identity, now, visitor, version)
         found.identity = identity
         found.seen = now
         self._pages[page] = found
@@ -56,19 +59,15 @@ class Pages:
 
     def opened(self, page: bytes, identity: str, now: float) -> None:
         """Count a socket that a backend accepted."""
-        found = self.learn(page, identity, now)
-        if not found.sockets:
-            found.opened = now
-        found.sockets += 1
+        self.learn(page, identity, now).sockets += 1
 
-    def closed(self, page: bytes, now: float) -> Page | None:
-        """Count the end of a socket; a page that was forgotten meanwhile stays forgotten (None)."""
+    def closed(self, page: bytes, now: float) -> None:
+        """Count the end of a socket; a page that was forgotten meanwhile stays forgotten."""
         found = self._pages.pop(page, None)
         if found is not None:
             found.sockets = max(0, found.sockets - 1)
             found.seen = now
             self._pages[page] = found
-        return found
 
     def move(self, page: bytes) -> None:
         """Let a page leave its backend: its next socket opens on another one, which makes it reload."""

@@ -1,8 +1,8 @@
 """Notice a page that reloads again and again, so that its visitor is told instead of being made to watch.
 
-In such a loop every page's socket ends as soon as it has opened: its backend refuses the handshake, and the page
-reloads. Those ends are counted for each visitor and path; pages that work are never counted, however many people behind
-one address load them. Times are seconds of any one monotonic clock.
+In such a loop every page's socket is refused by its backend, which does not have the page, and so the page reloads.
+Refusals are counted for each visitor and path; pages that work are never counted, however many people behind one
+address load them, and however soon they leave. Times are seconds of any one monotonic clock.
 """
 
 from collections.abc import Hashable
@@ -10,12 +10,9 @@ from collections.abc import Hashable
 WINDOW_S = 20.0
 """A loop of NiceGUI's reloads takes about a second for each round."""
 
-SHORT_S = 1.5
-"""A socket that lived no longer than this did not carry a page: a refused one ends within a round trip or two."""
-
 
 class ReloadGuard:
-    """Counts early ends by key (who, where) over the last `WINDOW_S` seconds or a little less, in two halves.
+    """Counts refusals by key (who, where) over the last `WINDOW_S` seconds or a little less, in two halves.
 
     limit: how many are borne; 0 switches the guard off. size: most keys of each half, so that a flood costs bounded
     memory; past it nothing new is counted until the next half begins.
@@ -30,9 +27,9 @@ class ReloadGuard:
         self._current: dict[Hashable, int] = {}
         self._last: dict[Hashable, int] = {}
 
-    def ended(self, key: Hashable, lived_s: float, now: float) -> None:
-        """Hear that a page's socket has ended."""
-        if not self._limit or lived_s > SHORT_S:
+    def refused(self, key: Hashable, now: float) -> None:
+        """Hear that a page's socket was refused."""
+        if not self._limit:
             return
         self._turn(now)
         if key in self._current or len(self._current) < self._size:

@@ -29,6 +29,8 @@ class AffinitySettings:
     apps raise it; an entry costs some 300 bytes."""
     page_limit: int = 100_000
     """Most pages remembered."""
+    file_limit: int = 10_000
+    """Most files remembered that pages show; an entry costs some 200 bytes."""
     slow_start_s: float = 30.0
     """How long a backend that came later takes to its full share of new sessions: imports and caches warm up."""
 
@@ -79,7 +81,7 @@ class HelpSettings:
     """Memory for files that NiceGUI marks as immutable; 0: none are kept."""
 
     reload_limit: int = 10
-    """Documents that one visitor may get from one path within 20 s, without any of them opening its socket; 0: any."""
+    """Pages of one visitor and path whose sockets are refused within 20 s before the visitor is told; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)

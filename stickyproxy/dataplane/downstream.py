@@ -246,18 +246,19 @@ class Downstream(asyncio.Protocol):
         else:
             self._close()
 
-    def become_tunnel(self, upstream: "Upstream", page: bytes) -> None:
+    def become_tunnel(self, upstream: "Upstream") -> Tunnel:
         """Give both connections to a tunnel, with the bytes that came behind the request's head."""
         held, self._held = self._held, b""
         if held:
             upstream.transport.write(held)
         self.resume_reading()
         self._exchange = None
-        tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy, page)
+        tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy)
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self)
         if self._ended and tunnel.downstream is not None:
             tunnel.downstream.eof_received()
+        return tunnel
 
     def pause_reading(self) -> None:
         """Stop reading from the client; idempotent."""

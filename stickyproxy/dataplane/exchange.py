@@ -325,6 +325,8 @@ class Exchange:
             self._steering.answered(pick, response.status)
             if self._flight is not None:
                 reader = self._flight.keep(response, _lines(kept, data, end), plain=not self.head.minor)
+            else:
+                reader = self._steering.poll_body(response, data[:end])
         elif response.page:
             if self.head.navigation and self.proxy.reloads.loops(visitor(downstream, self.head), self.proxy.time()):
                 self._fail(faults.RELOAD_LOOP)
@@ -400,17 +402,18 @@ class Exchange:
         if self._flight is not None:
             self._flight.end()
         cookie = self._cookie_line(pick) if pick.to_hand_out else b""
+        handshake = self._steering.handshake() if self._steering is not None else None
+        behind = data[end:] if handshake is None else handshake.feed(data[end:])
         downstream.transport.write(
             b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"
-            % (response.kept or b"", response.upgrade, cookie, data[end:])
+            % (response.kept or b"", response.upgrade, cookie, behind)
         )
         self.proxy.counters.responses[1] += 1
         self.proxy.counters.count_pick(pick)
-        page = self._steering.page if self._steering is not None else b""
-        if page:
-            self.proxy.pages.opened(page, pick.backend.identity, self.proxy.time())
         upstream.exchange = self.upstream = None
-        downstream.become_tunnel(upstream, page)
+        tunnel = downstream.become_tunnel(upstream)
+        if self._steering is not None:
+            self._steering.tunnel_made(tunnel, pick, handshake)
 
     def unanswered_since(self) -> float | None:
         """Give the loop time at which the request had been sent, while the backend owes it its first byte.

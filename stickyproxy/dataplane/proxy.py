@@ -16,6 +16,7 @@ from stickyproxy.core.affinity import KeySource
 from stickyproxy.core.backends import Backend, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
+from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
 from stickyproxy.core.pages import Pages
@@ -63,6 +64,7 @@ class Proxy:
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
+        self.files = Files(settings.affinity.file_limit)
         self.versions: dict[str, bytes] = {}  # NiceGUI's, by identity, learned from the pages a backend built
         self.assets = AssetFlights(settings.help.asset_cache_bytes) if settings.help.asset_cache_bytes else None
         self.reloads = ReloadGuard(settings.help.reload_limit)
@@ -240,9 +242,7 @@ class Proxy:
         self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         self.drains.wake()
         if tunnel.page:
-            page = self.pages.closed(tunnel.page, now)
-            if page is not None and page.visitor is not None:
-                self.reloads.ended(page.visitor, now - page.opened, now)
+            self.pages.closed(tunnel.page, now)
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""

@@ -9,10 +9,23 @@ from typing import TYPE_CHECKING
 
 from stickyproxy.core.backends import Backend, Pick
 from stickyproxy.core.framing import BodyReader, body_reader
-from stickyproxy.core.nicegui import Kind, PageReader, Route, is_once, is_own, read_route, read_token
+from stickyproxy.core.handshake import Handshake, Outcome, read_poll
+from stickyproxy.core.nicegui import (
+    Kind,
+    PageReader,
+    Route,
+    asks_implicitly,
+    is_once,
+    is_own,
+    read_file,
+    read_route,
+    read_token,
+)
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
-from stickyproxy.dataplane.watch import TokenReader, WatchedReader
+from stickyproxy.dataplane.tunnel import Tunnel
+from stickyproxy.dataplane.watch import PollReader, TokenReader, WatchedReader
+from stickyproxy.dataplane.witness import Witness
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.downstream import Downstream
@@ -20,6 +33,9 @@ if TYPE_CHECKING:
 
 _SESSION = re.compile(rb"[?&]sid=")
 """Stands in the query of a poll of an established session; a backend answers 400 to one it does not know."""
+
+_LONGEST_ANSWER = 512
+"""Bytes of a poll's answer that is read: a refusal has some 50, and comes alone or with an event before it."""
 
 
 class Steering:
@@ -77,9 +93,18 @@ class Steering:
         return page.identity if page is not None else None
 
     def tokens(self) -> list[bytes]:
-        """Give the tokens of query and cookies, in order."""
+        """Give the tokens of query and cookies, in order.
+
+        Behind them stands that of the backend that showed a file last: who holds no cookie can be told no more exactly.
+        """
         token = read_token(self._head.target)
-        return self._head.fields.tokens if token is None else [token, *self._head.fields.tokens]
+        tokens = self._head.fields.tokens if token is None else [token, *self._head.fields.tokens]
+        if self.once:
+            snapshot = self._proxy.snapshot
+            shown_by = snapshot.by_identity.get(self._proxy.files.find(read_file(self._head.target)) or "")
+            if shown_by is not None:
+                return [*tokens, snapshot.token_of(shown_by)]
+        return tokens
 
     def right_version(self, pick: Pick) -> Pick:
         """Leave a backend that runs another version of NiceGUI than an asset is of, if one is known to run it."""
@@ -119,6 +144,60 @@ class Steering:
         if status == 200 and self.page and _SESSION.search(self._head.target):
             self._proxy.pages.learn(self.page, pick.backend.identity, self._proxy.time())
 
+    def poll_body(self, response: ResponseHead, raw: bytes) -> BodyReader | None:
+        """Give a reader for a poll's answer that may hold the end of a handshake; None for every other.
+
+        raw: the response's head.
+        """
+        page, length = self.page, response.length
+        polled = page and response.status == 200 and self._head.method == b"GET" and _SESSION.search(self._head.target)
+        if not polled or not 0 < length <= _LONGEST_ANSWER or _content_encoding(raw):
+            return None
+        implicit = asks_implicitly(self._head.target)
+
+        def read(payload: bytes) -> bytes:
+            outcome, told = read_poll(payload, implicit=implicit, version=self._version())
+            if outcome is Outcome.REFUSED:
+                self._refused()
+            return told
+
+        return PollReader(body_reader(length), read)
+
+    def _version(self) -> bytes:
+        """Give the NiceGUI version that built the socket's page; empty where that is not known."""
+        page = self._proxy.pages.find(self.page)
+        return page.version if page is not None else b""
+
+    def _refused(self) -> None:
+        """Count that the socket's page was refused."""
+        page, proxy = self._proxy.pages.find(self.page), self._proxy
+        if page is not None and page.visitor is not None:
+            proxy.reloads.refused(page.visitor, proxy.time())
+
+    def handshake(self) -> Handshake | None:
+        """Give what reads the handshake of a page's socket; None where there is none to come."""
+        if not self.page or _SESSION.search(self._head.target):  # a session that polled before has shaken hands
+            return None
+        return Handshake(implicit=asks_implicitly(self._head.target), version=self._version())
+
+    def tunnel_made(self, tunnel: Tunnel, pick: Pick, handshake: Handshake | None) -> None:
+        """Hear that a backend has accepted the WebSocket; whether it has the page shows in the handshake."""
+        page, proxy = self.page, self._proxy
+        if not page:
+            return
+
+        def on_outcome(outcome: Outcome) -> None:
+            if outcome is Outcome.REFUSED:
+                self._refused()
+            elif tunnel.upstream is not None and tunnel.downstream is not None:
+                tunnel.page = page
+                proxy.pages.opened(page, pick.backend.identity, proxy.time())
+
+        if handshake is None or handshake.outcome is not Outcome.PENDING:
+            on_outcome(handshake.outcome if handshake is not None else Outcome.ACCEPTED)
+        elif tunnel.upstream is not None:
+            Witness(tunnel.upstream, handshake, on_outcome)
+
 
 def visitor(downstream: "Downstream", head: RequestHead) -> tuple[bytes, bytes]:
     """Name who asks for what: the client's address and the path."""
@@ -141,7 +220,8 @@ def page_body(
     identity = pick.backend.identity
 
     def on_page(page: PageReader) -> None:
-        proxy.pages.learn(page.page, identity, proxy.time(), key)
+        proxy.pages.learn(page.page, identity, proxy.time(), key, page.version)
+        proxy.files.learn(page.files, identity)
         if identity in proxy.snapshot.by_identity:
             proxy.versions[identity] = page.version
 

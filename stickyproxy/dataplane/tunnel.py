@@ -68,12 +68,12 @@ class TunnelOwner(Protocol):
 
 
 class Tunnel:
-    """Both legs of one tunnel; `page` is the client id of the page it belongs to, or empty.
+    """Both legs of one tunnel; `page` is the client id of the page whose open socket it is counted as, or empty.
 
     Made when the two heads of the upgrade have been written; it takes over at once.
     """
 
-    __slots__ = ("_owner", "downstream", "load", "page", "upstream")
+    __slots__ = ("_owner", "downstream", "load", "page", "upstream", "witness")
 
     def __init__(
         self,
@@ -81,12 +81,12 @@ class Tunnel:
         upstream: asyncio.Transport,
         load: Load,
         owner: TunnelOwner,
-        page: bytes = b"",
     ) -> None:
         self.downstream: Leg | None = Leg(downstream, self)
         self.upstream: Leg | None = Leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
-        self.page = page
+        self.page = b""
+        self.witness: Callable[[], None] | None = None  # makes who stands before the backend's leg step aside
         self.load = load
         self._owner = owner
         load.tunnels += 1
@@ -97,6 +97,8 @@ class Tunnel:
         """Let other legs take over where both are still there; whoever calls gives legs that move all that comes."""
         if self.downstream is None or self.upstream is None:
             return
+        if self.witness is not None:
+            self.witness()
         downstream, upstream = replace(self.downstream), replace(self.upstream)
         downstream.other, upstream.other = upstream, downstream
         del self.downstream.other, self.upstream.other

@@ -55,6 +55,25 @@ class WatchedReader(TappedReader):
             self._on_page(self._page)
 
 
+class PollReader:
+    """Holds a short body until it is whole, and passes on what `read` makes of it, which is as long."""
+
+    __slots__ = ("_held", "_read", "_reader", "done")
+
+    def __init__(self, reader: BodyReader, read: Callable[[bytes], bytes]) -> None:
+        self._reader = reader
+        self._read = read
+        self._held = b""
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[bytes, int]:
+        """Pass on nothing but the whole."""
+        out, taken = self._reader.feed(data)
+        self._held += out
+        self.done = self._reader.done
+        return self._read(self._held) if self.done else b"", taken
+
+
 class TokenReader:
     """Reads a page by `reader`, which gives bare content, and passes it on with its token.
 

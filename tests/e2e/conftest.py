@@ -11,6 +11,9 @@ from playwright.async_api import Browser, async_playwright
 
 from .harness import Replica, running_replicas
 
+LIMIT_S = 300
+"""Of a test that says none of its own: processes and pages that a busy machine starts slowly are no failure."""
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 CHROMIUM_FLAGS = [
@@ -22,6 +25,14 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test here the longer limit."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LIMIT_S))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ import urllib.request
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
 from nicegui import __version__ as version
 from playwright.async_api import Browser
 
@@ -51,6 +52,25 @@ async def test_cold_replicas_answer_no_404_in_twenty_fresh_browsers(
         assert [url for visit in visited for url in visit.documents[1:]] == []
         assert total(replicas)["page"] == VISITS
         assert all(replica.counts()["page"] > 0 for replica in replicas)
+
+
+@pytest.mark.parametrize("options", [(), ("--page-token",)])
+async def test_without_cookies_the_first_visitors_of_cold_replicas_see_every_file(
+    browser: Browser, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """One after another, so that no other replica has registered the picture and the sound of the page already."""
+    async with AsyncExitStack() as stack:
+        replicas = stack.enter_context(running_replicas(3, tmp_path))
+        proxy = stack.enter_context(running_proxy(tmp_path, addresses(replicas), *options))
+        relay = await stack.enter_async_context(running_relay([proxy.port], Edit(cookies=False)))
+        for _ in replicas:
+            context = await browser.new_context()
+            await context.route(re.compile(f"^(?!{re.escape(relay.url)})"), lambda route: route.abort())
+            visit = await Visit.begin_in(context, f"{relay.url}cold")
+            await visit.page.wait_for_function(SHOWN, timeout=PAGE_LIMIT_MS)
+            assert visit.failures == []
+            assert visit.documents == [f"{relay.url}cold"]
+        assert total(replicas)["page"] == len(replicas)
 
 
 async def test_a_404_for_a_file_of_nicegui_is_not_kept_by_browsers(

@@ -19,6 +19,7 @@ from .harness import (
     reconnected,
     running_proxy,
     running_replicas,
+    running_successor,
     sessions,
     visits,
     visits_to_several,
@@ -75,8 +76,7 @@ async def test_ten_open_pages_survive_a_killed_proxy(
         names = await click_once(pages)
         assert set(names) == {replica.name for replica in three_replicas}
         before = await sessions(pages)
-        first.process.kill()
-        with running_proxy(tmp_path, addresses(three_replicas), port=first.port):
+        with running_successor(first, tmp_path, addresses(three_replicas)):
             await reconnected(pages, before)
             await expect_kept(pages, names)
             await leave(pages)

@@ -19,6 +19,7 @@ from .harness import (
     reconnected,
     running_proxy,
     running_replicas,
+    running_successor,
     sessions,
     visits,
 )
@@ -73,11 +74,11 @@ def python_of(name: str) -> Path:
         missing(str(error))
 
 
-def classic_replicas(version: str, count: int, folder: Path) -> AbstractContextManager[list[Replica]]:
+def classic_replicas(version: str, count: int, folder: Path, *options: str) -> AbstractContextManager[list[Replica]]:
     """Run replicas of `apps/classic.py` on that version of NiceGUI."""
     if version == NEWEST:
-        return running_replicas(count, folder, app=CLASSIC_APP)
-    return running_replicas(count, folder, app=CLASSIC_APP, python=python_of(f"nicegui-{version}"))
+        return running_replicas(count, folder, *options, app=CLASSIC_APP)
+    return running_replicas(count, folder, *options, app=CLASSIC_APP, python=python_of(f"nicegui-{version}"))
 
 
 @pytest.fixture(scope="module", params=OLD)
@@ -116,8 +117,7 @@ async def test_pages_of_older_versions_survive_a_killed_proxy(
         pages = await visits(browser, first.url, PAGES)
         await version.use(pages)
         serials, before = await serials_of(pages), await sessions(pages)
-        first.process.kill()
-        with running_proxy(tmp_path, addresses(version.replicas), port=first.port):
+        with running_successor(first, tmp_path, addresses(version.replicas)):
             await reconnected(pages, before)
             await version.expect_kept(pages, serials)
             await leave(pages)
@@ -142,13 +142,16 @@ async def test_pages_of_older_versions_survive_a_move_to_another_proxy(
 
 
 @pytest.mark.timeout(INSTALL_AND_TEST_S)
-@pytest.mark.parametrize("name", OLD)
+@pytest.mark.parametrize(
+    ("name", "transports"),
+    [*((name, "websocket,polling") for name in OLD), (NEWEST, "polling")],
+)
 async def test_pages_of_older_versions_recover_from_a_killed_replica(
-    browser: Browser, nicegui: None, tmp_path: Path, name: str
+    browser: Browser, nicegui: None, tmp_path: Path, name: str, transports: str
 ) -> None:
-    """NiceGUI 3.6.0 by itself never reloads a page whose replica is gone (NiceGUI issue 5671)."""
+    """NiceGUI 3.6.0 by itself never reloads a page whose replica is gone: it does not know its own refusal."""
     with (
-        classic_replicas(name, 2, tmp_path) as replicas,
+        classic_replicas(name, 2, tmp_path, "--transports", transports) as replicas,
         running_proxy(tmp_path, addresses(replicas)) as proxy,
     ):
         page = await Visit.begin(browser, proxy.url)

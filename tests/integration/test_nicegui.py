@@ -2,16 +2,18 @@
 
 import asyncio
 import gzip
+import json
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from uuid import NAMESPACE_DNS, uuid5
 
 import pytest
 
 from stickyproxy.core.backends import Phase
-from stickyproxy.core.reloads import SHORT_S
+from stickyproxy.core.nicegui import added
 from stickyproxy.core.settings import AffinitySettings, HelpSettings, Settings, TimeSettings
+from stickyproxy.dataplane.dispersal import Watch
 
 from .harness import (
     CHUNKED,
@@ -31,20 +33,29 @@ from .harness import (
 PAGE = ("X-NiceGUI-Content: page", "Cache-Control: no-store", "Content-Type: text/html; charset=utf-8")
 FOREVER = "Cache-Control: public, max-age=31536000, immutable, stale-while-revalidate=31536000"
 NAVIGATE = ("Sec-Fetch-Mode: navigate", "Accept: text/html")
+ACCEPTED = b'40{"sid":"yyyyyyyyyyyyyyyyyyyy"}'
+REFUSED = b'44{"message":"Implicit handshake failed"}'
+REFUSED_IN_3_6 = b'44{"message":"Connection rejected by server"}'
+REFUSED_AS_LONG_AGO = b'44{"message":"timeout"}'
 OPENED = b'0{"sid":"xxxxxxxxxxxxxxxxxxxx","upgrades":[],"pingTimeout":2000,"pingInterval":4000}'
 
 CACHING = Settings(times=QUICK, help=HelpSettings(asset_cache_bytes=1 << 20))
 WITH_TOKENS = Settings(times=QUICK, affinity=AffinitySettings(page_token=True))
 
 
-def html(client_id: str, version: str) -> bytes:
+def html(client_id: str, version: str, shows: str = "") -> bytes:
     return (
         '<!DOCTYPE html>\n<html><body><script type="module">\n      const app = createApp(parseElements(String.raw`'
-        f'{{"1":{{"tag":"div","text":"query: {{\'client_id\': \'{uuid5(NAMESPACE_DNS, "decoy")}\'}},"}}}}`), {{\n'
+        f'{{"1":{{"tag":"div","text":"query: {{\'client_id\': \'{uuid5(NAMESPACE_DNS, "decoy")}\'}},",'
+        f'"src":"{shows}"}}}}`), {{\n'
         f'        version: "{version}",\n        prefix: "",\n'
         f"        query: {{'q': '}}\\'', 'client_id': '{client_id}', 'next_message_id': 0}},\n"
         "        extraHeaders: {},\n      });\n    </script>" + "<p>x</p>" * 500 + "</body></html>\n"
     ).encode()
+
+
+def frame(message: bytes) -> bytes:
+    return b"\x81%c%b" % (len(message), message)
 
 
 class App:
@@ -58,6 +69,12 @@ class App:
         self.pages: list[str] = []
         self.coding = "length"
         self.close = False
+        self.refusal = b""
+        """What it says on every socket; empty: it accepts those of its own pages and refuses others as 3.18 does."""
+        self.rest = b""
+        """Bytes that follow on every socket."""
+        self.shows = ""
+        """Path of a file that its pages show."""
         self.lines: tuple[str, ...] = ()
         """Further header lines of assets."""
 
@@ -76,6 +93,8 @@ class App:
             if content is None or found[1] != self.version:
                 return self._answer(asked, "404 Not Found", *me, FOREVER, "Content-Type: application/json", body=b"{}")
             return self._answer(asked, "200 OK", *me, FOREVER, *self.lines, body=content)
+        if self.shows and path.endswith(self.shows):
+            return self._answer(asked, "200 OK", *me, body=b"file")
         if "/_nicegui/" in path:
             return response("404 Not Found", *me, *PAGE, body=html("in-a-404", self.version))
         return self._page(me)
@@ -87,15 +106,19 @@ class App:
     def _socket(self, asked: Message, query: str, me: tuple[str, ...]) -> bytes:
         if asked.get("upgrade"):
             head = "\r\n".join(("HTTP/1.1 101 Switching Protocols", *me, "Upgrade: websocket", "Connection: Upgrade"))
-            return head.encode() + b"\r\n\r\n\x81%c%b" % (len(OPENED), OPENED)
+            mine = re.search("client_id=([^&]+)", query)
+            told = self.refusal or (ACCEPTED if mine and mine[1] in self.pages else REFUSED)
+            return head.encode() + b"\r\n\r\n" + frame(OPENED) + frame(told) + self.rest
         sid = dict(part.partition("=")[::2] for part in query.split("&")).get("sid")
         if sid is not None and sid != f"sid-of-{self.name}":
             return response("400 Bad Request", *me, body=b'"Invalid session"')
+        if sid is not None and self.refusal:
+            return response("200 OK", *me, body=self.refusal)
         return response("200 OK", *me, body=OPENED)
 
     def _page(self, me: tuple[str, ...]) -> bytes:
         self.pages.append(str(uuid5(NAMESPACE_DNS, f"{self.name} {len(self.pages)}")))
-        content = html(self.pages[-1], self.version)
+        content = html(self.pages[-1], self.version, self.shows)
         lines = [*me, *PAGE]
         if "gzip" in self.coding:
             content = gzip.compress(content)
@@ -141,14 +164,24 @@ class Fleet:
         client = await self.running.client()
         client.send(
             request(
-                f"GET /_nicegui_ws/socket.io/?{more}client_id={client_id}&EIO=4&transport=websocket HTTP/1.1",
+                f"GET /_nicegui_ws/socket.io/?{more}client_id={client_id}&implicit_handshake=true&EIO=4"
+                "&transport=websocket HTTP/1.1",
                 "Connection: Upgrade", "Upgrade: websocket", *fields,
             )
         )  # fmt: skip
         head = await client.head()
         if head.status == 101:
-            assert await client.exactly(2 + len(OPENED)) == b"\x81%c%b" % (len(OPENED), OPENED)
+            assert await client.exactly(2 + len(OPENED)) == frame(OPENED)
         return client, head
+
+    async def refused(self, client_id: str, *fields: str) -> bytes:
+        """Open a page's socket and give the refusal that the page is told."""
+        client, head = await self.socket(client_id, *fields)
+        assert head.status == 101
+        told = await client.exactly((await client.exactly(2))[1])
+        client.close()
+        await eventually(lambda: not self.running.proxy.tunnels, "the socket has ended")
+        return told
 
     async def poll(self, client_id: str, *fields: str, sid: str = "", method: str = "GET") -> Message:
         """Poll for a page."""
@@ -234,7 +267,7 @@ async def test_a_page_whose_address_only_looks_like_niceguis_is_learned_like_any
     client_id = scene.apps[1].pages[-1]
     assert client_id.encode() in message.body
     assert (await scene.socket(client_id, scene.cookie(0)))[1].get("x-app") == "two"
-    assert f"'_stickyproxy': '{token}', ".encode() in message.body
+    assert added(token.encode()) in message.body
 
 
 async def test_a_page_stays_on_a_draining_backend_against_the_cookie(stage: Stage) -> None:
@@ -265,9 +298,122 @@ async def test_a_page_whose_backend_is_gone_moves_with_the_new_cookie_in_the_101
     moved_to = scene.apps.index(next(app for app in scene.apps if app.name == head.get("x-app")))
     assert head.token == scene.token(moved_to)
     assert scene.running.counters["gone" if how != "refuses" else "refused"] == 1
+    assert await client.exactly(2 + len(REFUSED)) == frame(REFUSED)
+    known = scene.running.proxy.pages.find(client_id.encode())
+    assert known is not None
+    assert known.identity == scene.backends[0].at().identity, "who refuses a page is not taken for its backend"
+    assert known.sockets == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "refusal", "told"),
+    [
+        ("1.4.37", REFUSED, REFUSED_AS_LONG_AGO),
+        ("3.6.0", REFUSED_IN_3_6, REFUSED_AS_LONG_AGO),
+        ("3.6.0", REFUSED, REFUSED_AS_LONG_AGO),
+        ("3.7.0", REFUSED_IN_3_6, REFUSED),
+        ("3.18.0", REFUSED_IN_3_6, REFUSED),
+        ("3.18.0", REFUSED, REFUSED),
+        ("3.18.0", b'44{"message":"own words"}', b'44{"message":"own words"}'),
+    ],
+)
+async def test_a_page_is_refused_in_the_words_on_which_its_version_reloads(
+    stage: Stage, version: str, refusal: bytes, told: bytes
+) -> None:
+    scene = await fleet(stage, App("one", version), App("two"))
+    client_id = await scene.page(0)
+    scene.apps[1].refusal = refusal
+    scene.running.apply(scene.backends[1].at())
+    assert await scene.refused(client_id) == told
+
+
+@pytest.mark.parametrize(("refusal", "told"), [(REFUSED, REFUSED), (REFUSED_IN_3_6, REFUSED_AS_LONG_AGO)])
+async def test_a_page_that_this_proxy_has_not_seen_is_taken_to_be_as_old_as_who_refuses_it(
+    stage: Stage, refusal: bytes, told: bytes
+) -> None:
+    scene = await fleet(stage, App("one"))
+    scene.apps[0].refusal = refusal
+    assert await scene.refused("unknown") == told
+    assert len(scene.running.proxy.pages) == 0, "a flood of client ids of nobody pushes no page out"
+
+
+async def test_what_comes_behind_the_handshake_passes_untouched_whatever_it_is(stage: Stage) -> None:
+    scene = await fleet(stage, App("one"))
+    scene.apps[0].rest = bytes(range(256)) * 4000
+    client, _ = await scene.socket(await scene.page(0))
+    behind = frame(ACCEPTED) + scene.apps[0].rest
+    assert await client.exactly(len(behind)) == behind
+
+
+@pytest.mark.parametrize("end", ["half-close", "reset"])
+async def test_a_backend_that_ends_in_its_handshake_ends_the_socket(stage: Stage, end: str) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    client = await running.client()
+    client.send(
+        request("GET /_nicegui_ws/socket.io/?client_id=a&EIO=4 HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")
+    )
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await client.head()
+    half = frame(OPENED)[:-1]
+    upstream.send(half)
+    await turns()
+    if end == "half-close":
+        upstream.close()
+        assert await client.exactly(len(half)) == half
+    else:
+        upstream.reset()
     client.close()
-    _, again = await scene.socket(client_id)
-    assert (again.get("x-app"), again.token) == (head.get("x-app"), None)
+    await eventually(lambda: not running.proxy.tunnels, "both ends are gone")
+    assert len(running.proxy.pages) == 0
+
+
+async def test_a_tunnel_that_is_watched_for_its_end_loses_no_byte_of_its_handshake(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    client = await running.client()
+    client.send(
+        request("GET /_nicegui_ws/socket.io/?client_id=a&EIO=4 HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")
+    )
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await client.head()
+    upstream.send(frame(OPENED)[:9])
+    await turns()
+    (tunnel,) = running.proxy.tunnels
+    Watch(tunnel, running.proxy.time)
+    upstream.send(frame(OPENED)[9:] + frame(ACCEPTED))
+    whole = frame(OPENED) + frame(ACCEPTED)
+    assert await client.exactly(len(whole)) == whole
+    page = running.proxy.pages.find(b"a")
+    assert page is not None
+    assert page.sockets == 1
+    client.close()
+
+
+# Files that only the backend of a page has.
+
+
+FILE_OF_PAGE = "/_nicegui/auto/static/0123/picture.png"
+
+
+async def test_a_file_that_a_page_shows_comes_from_its_backend_without_a_cookie(stage: Stage) -> None:
+    scene = await trio(stage)
+    for number in (2, 1, 0, 1):
+        scene.apps[number].shows = FILE_OF_PAGE
+        await scene.page(number)
+        for prefix in ("", "/gui"):
+            for method in ("GET", "HEAD"):
+                message = await scene.running.ask(request(f"{method} {prefix}{FILE_OF_PAGE}?a=1 HTTP/1.1"))
+                assert (message.get("x-app"), message.token) == (scene.apps[number].name, None)
+    assert (await scene.running.ask(request(f"GET {FILE_OF_PAGE} HTTP/1.1", scene.cookie(2)))).get("x-app") == "three"
+    target = f"{FILE_OF_PAGE}?_stickyproxy={scene.token(0)}"
+    assert (await scene.running.ask(request(f"GET {target} HTTP/1.1", scene.cookie(2)))).get("x-app") == "one"
+    scene.running.apply(scene.backends[0].at(), scene.backends[2].at())
+    assert (await scene.running.ask(request(f"GET {FILE_OF_PAGE} HTTP/1.1"))).get("x-app") in ("one", "three")
 
 
 # Tokens in pages.
@@ -287,9 +433,9 @@ async def test_the_token_of_a_page_leads_through_a_proxy_that_never_saw_it(
     assert message.get("content-length") is None
     assert message.get("transfer-encoding") == ("chunked" if http == "1.1" else None)
     body = {"g": gzip.decompress, "d": zlib.decompress}.get(coding[0], bytes)(message.body)
-    added = f"'_stickyproxy': '{scene.token(1)}', ".encode()
-    assert body.replace(b"query: {" + added, b"query: {") == html(client_id, "3.18.0")
-    assert body.count(added) == 1
+    addition = added(scene.token(1).encode())
+    assert body.replace(b"query: {" + addition, b"query: {") == html(client_id, "3.18.0")
+    assert body.count(addition) == 1
     if http == "1.1":
         client.send(request("GET / HTTP/1.1", scene.cookie(1)))
         assert (await client.message()).status == 200, "the connection goes on"
@@ -744,19 +890,21 @@ async def test_a_fetch_that_becomes_a_tunnel_holds_up_nobody(stage: Stage) -> No
 GUARDED = Settings(times=QUICK, help=HelpSettings(reload_limit=3))
 
 
-async def reload_once(scene: Fleet, *fields: str, target: str = "/", after: Callable[[], None] = lambda: None) -> None:
-    """Load a page as a browser does, open its socket and end it; `after` is done before the end."""
+async def reload_once(scene: Fleet, *fields: str, target: str = "/") -> None:
+    """Load a page as a browser does, open its socket and end it, whatever it is told."""
     message = await scene.running.ask(request(f"GET {target} HTTP/1.1", scene.cookie(0), *NAVIGATE, *fields))
     assert message.status == 200
     client, head = await scene.socket(scene.apps[0].pages[-1], scene.cookie(0), *fields)
     assert head.status == 101
-    after()
+    told = scene.apps[0].refusal or ACCEPTED
+    assert await client.exactly(2 + len(told)) == frame(told)
     client.close()
     await eventually(lambda: not scene.running.proxy.tunnels, "the socket has ended")
 
 
 async def test_who_is_caught_in_a_loop_of_reloads_is_told(stage: Stage) -> None:
     scene = await trio(stage, GUARDED)
+    scene.apps[0].refusal = REFUSED
     for _ in range(4):
         await reload_once(scene)
     told = await scene.running.ask(request("GET /?again HTTP/1.1", scene.cookie(0), *NAVIGATE))
@@ -772,8 +920,29 @@ async def test_who_is_caught_in_a_loop_of_reloads_is_told(stage: Stage) -> None:
     assert (await scene.running.ask(request("GET / HTTP/1.1", scene.cookie(0)))).status == 200
 
 
+async def test_who_can_only_poll_is_told_like_all_others(stage: Stage) -> None:
+    scene = await fleet(stage, App("one", "3.6.0"), settings=GUARDED)
+    scene.apps[0].refusal = REFUSED_IN_3_6
+    client = await scene.running.client()
+    for _ in range(2):
+        client_id = await scene.page(0, *NAVIGATE)
+        for _ in range(2):  # twice: nothing of an answer may be left on the connection
+            client.send(
+                request(
+                    f"GET /_nicegui_ws/socket.io/?client_id={client_id}&implicit_handshake=true&EIO=4"
+                    "&transport=polling&sid=sid-of-one HTTP/1.1"
+                )
+            )
+            told = await client.message()
+            assert json.loads(told.body[2:]) == {"message": "timeout"}
+            assert told.get("content-length") == str(len(REFUSED_IN_3_6))
+    told = await scene.running.ask(request("GET / HTTP/1.1", scene.cookie(0), *NAVIGATE))
+    assert told.reason == "reload-loop"
+
+
 async def test_one_who_is_told_may_come_back_later(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = await trio(stage, GUARDED)
+    scene.apps[0].refusal = REFUSED
     for _ in range(4):
         await reload_once(scene)
     now = scene.running.proxy.time
@@ -781,17 +950,10 @@ async def test_one_who_is_told_may_come_back_later(stage: Stage, monkeypatch: py
     await reload_once(scene)
 
 
-async def test_a_page_that_lives_is_never_counted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_that_works_is_never_counted_however_soon_it_is_left(stage: Stage) -> None:
     scene = await trio(stage, GUARDED)
-    now, late = scene.running.proxy.time, 0.0
-
-    def later() -> None:
-        nonlocal late
-        late += SHORT_S + 0.1
-
-    monkeypatch.setattr(scene.running.proxy, "time", lambda: now() + late)
     for _ in range(8):
-        await reload_once(scene, after=later)
+        await reload_once(scene)
 
 
 async def test_pages_without_sockets_are_never_counted(stage: Stage) -> None:

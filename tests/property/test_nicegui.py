@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyproxy.core.framing import body_reader
-from stickyproxy.core.nicegui import PageReader, read_client_id, read_route, read_token
+from stickyproxy.core.nicegui import PageReader, added, read_client_id, read_route, read_token
 from stickyproxy.core.request import CHUNKED
 from stickyproxy.dataplane.watch import TokenReader, WatchedReader
 
 ID = "9b6076ce-e8f3-4395-99a6-f172aa38da8a"
 DECOY = "22222222-2222-4222-8222-222222222222"
 TOKEN = b"AAAAAAAAAAAAAAA-"
-ADDED = b"'_stickyproxy': '%b', " % TOKEN
+ADDED = added(TOKEN)
 ENCODINGS = st.sampled_from([b"", b"gzip", b"deflate"])
 
 NASTY = ["client_id", "'", '"', "\\", "{", "}", "'}", "\\'", "},\n", "`), {\n", "query: {", "é", "\n", DECOY, ""]

@@ -4,7 +4,7 @@ import argparse
 import os
 import uuid
 
-from nicegui import ui
+from nicegui import app, ui
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--replica", required=True)
     parser.add_argument("--journal", required=True)
+    parser.add_argument("--transports", default="websocket,polling", help="what the browser may use, in order")
     arguments = parser.parse_args()
     journal = os.open(arguments.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -33,6 +34,7 @@ def main() -> None:
         told = ui.label().props("data-testid=told-serial")
         ui.button("Serial?", on_click=lambda: told.set_text(serial)).props("data-testid=ask-serial")
 
+    app.config.socket_io_js_transports = arguments.transports.split(",")
     told = False
 
     async def tell() -> None:

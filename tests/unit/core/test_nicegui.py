@@ -4,7 +4,17 @@ import zlib
 
 import pytest
 
-from stickyproxy.core.nicegui import Kind, PageReader, Route, read_client_id, read_route, read_token
+from stickyproxy.core.nicegui import (
+    Kind,
+    PageReader,
+    Route,
+    added,
+    asks_implicitly,
+    read_client_id,
+    read_file,
+    read_route,
+    read_token,
+)
 
 ID = b"9b6076ce-e8f3-4395-99a6-f172aa38da8a"
 DECOY = b"22222222-2222-4222-8222-222222222222"
@@ -171,7 +181,7 @@ def test_what_an_app_writes_before_it_is_not_taken_for_it(decoy: bytes, size: in
     content = page(LITERALS["3.18.0"][0] % ID, before=decoy)
     reader, out = read(content, token=TOKEN, size=size)
     assert (reader.page, reader.version) == (ID, b"3.18.0")
-    assert out == page(b"'_stickyproxy': '%b', " % TOKEN + LITERALS["3.18.0"][0] % ID, before=decoy)
+    assert out == page(added(TOKEN) + LITERALS["3.18.0"][0] % ID, before=decoy)
 
 
 @pytest.mark.parametrize("encoding", [b"", b"gzip", b"deflate"])
@@ -181,7 +191,7 @@ def test_a_page_is_given_back_with_its_token_in_the_encoding_it_came_in(encoding
     decode = {b"": bytes, b"gzip": gzip.decompress, b"deflate": zlib.decompress}[encoding]
     reader, out = read(encode(content), encoding, TOKEN, 100)
     assert reader.page == ID
-    assert decode(out) == content.replace(b"query: {", b"query: {'_stickyproxy': '%b', " % TOKEN)
+    assert decode(out) == content.replace(b"query: {", b"query: {" + added(TOKEN))
 
 
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"x" * 5000, page(b"")[:-200], page(b"'client_id': 'abc")])
@@ -202,7 +212,7 @@ def test_a_literal_without_an_end_is_held_up_to_a_bound() -> None:
         most = max(most, at + 1000 - len(out))
     assert reader.page == b""
     assert most < 20_000
-    assert (out + reader.end()).replace(b"'_stickyproxy': '%b', " % TOKEN, b"") == content
+    assert (out + reader.end()).replace(added(TOKEN), b"") == content
 
 
 def test_a_page_is_held_no_longer_than_an_anchor_can_be() -> None:
@@ -216,7 +226,7 @@ def test_the_first_of_two_pages_in_one_document_is_the_one() -> None:
     both = page(LITERALS["3.18.0"][0] % ID) + page(LITERALS["3.18.0"][0] % DECOY)
     reader, out = read(both, token=TOKEN)
     assert reader.page == ID
-    assert out.count(TOKEN) == 1
+    assert out.count(added(TOKEN)) == 1
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
@@ -237,7 +247,7 @@ def test_a_page_in_two_gzip_members_is_not_cut_short() -> None:
     """RFC 1952 section 2.2: a file is a series of members."""
     content = page(LITERALS["3.18.0"][0] % ID, before=b"x" * 3000)
     _, out = read(gzip.compress(content[:2000]) + gzip.compress(content[2000:]), b"gzip", TOKEN)
-    assert gzip.decompress(out).replace(b"'_stickyproxy': '%b', " % TOKEN, b"") == content
+    assert gzip.decompress(out).replace(added(TOKEN), b"") == content
 
 
 @pytest.mark.parametrize("size", [0, 100])
@@ -246,7 +256,7 @@ def test_padding_behind_a_gzip_stream_is_no_fault(size: int) -> None:
     content = page(LITERALS["3.18.0"][0] % ID, before=b"x" * 3000)
     reader, out = read(gzip.compress(content) + bytes(80), b"gzip", TOKEN, size)
     assert reader.page == ID
-    assert gzip.decompress(out) == content.replace(b"query: {", b"query: {'_stickyproxy': '%b', " % TOKEN)
+    assert gzip.decompress(out) == content.replace(b"query: {", b"query: {" + added(TOKEN))
 
 
 @pytest.mark.timeout(10)
@@ -257,3 +267,55 @@ def test_a_page_is_searched_in_linear_time(filler: bytes) -> None:
     start = time.process_time()
     reader.feed(b"`), {" + filler * (65536 // len(filler)))
     assert time.process_time() - start < 1
+
+
+# The files that a page shows.
+
+
+@pytest.mark.parametrize("size", [0, 1, 50])
+def test_the_files_that_a_page_shows_are_found_wherever_they_stand(size: int) -> None:
+    before = (
+        b'{"1":{"props":{"src":"/_nicegui/auto/static/1a2b/a%20b.png"}},'
+        b'"2":{"props":{"src":"/gui/_nicegui/auto/media/3c/tone.wav?t=1"}},'
+        b'"3":{"props":{"innerHTML":"&lt;img src=\\"/_nicegui/auto/static/5e/c.svg\\"&gt;"}},'
+        b'"4":{"text":"url(/_nicegui/auto/static/6f/d.webp) /_nicegui/auto/static/1a2b/a%20b.png "}}'
+    )
+    reader, _ = read(page(LITERALS["3.18.0"][0] % ID, before=before), size=size)
+    assert reader.files == {
+        b"/_nicegui/auto/static/1a2b/a%20b.png",
+        b"/_nicegui/auto/media/3c/tone.wav",
+        b"/_nicegui/auto/static/5e/c.svg",
+        b"/_nicegui/auto/static/6f/d.webp",
+    }
+
+
+def test_a_page_of_very_many_files_is_searched_up_to_a_bound() -> None:
+    before = b" ".join(b"/_nicegui/auto/static/%d/a.png " % number for number in range(10_000))
+    reader, _ = read(page(LITERALS["3.18.0"][0] % ID, before=before))
+    assert 1000 <= len(reader.files) <= 2000
+
+
+@pytest.mark.parametrize("prefix", [b"", b"/gui", b"/a/b"])
+@pytest.mark.parametrize("query", [b"", b"?", b"?a=/_nicegui/auto/b"])
+def test_a_file_is_known_by_its_path_without_prefix_and_query(prefix: bytes, query: bytes) -> None:
+    assert read_file(prefix + b"/_nicegui/auto/static/1/a.png" + query) == b"/_nicegui/auto/static/1/a.png"
+
+
+def test_a_page_that_has_a_token_can_be_read_and_given_another() -> None:
+    """As with a proxy before a proxy."""
+    once = page(added(b"INNER") + LITERALS["3.18.0"][0] % ID)
+    reader, out = read(once, token=TOKEN)
+    assert reader.page == ID
+    assert out == once.replace(b"query: {", b"query: {" + added(TOKEN))
+
+
+@pytest.mark.parametrize(
+    ("target", "implicit"),
+    [
+        (b"/_nicegui_ws/socket.io/?client_id=a&implicit_handshake=true&EIO=4", True),
+        (b"/_nicegui_ws/socket.io/?client_id=a&implicit_handshake=false&EIO=4", False),
+        (b"/_nicegui_ws/socket.io/?client_id=a&EIO=4", False),
+    ],
+)
+def test_how_a_page_asks_for_its_handshake_stands_in_the_query(target: bytes, implicit: bool) -> None:
+    assert asks_implicitly(target) is implicit

@@ -14,11 +14,11 @@ def test_a_page_is_found_on_the_backend_that_built_it() -> None:
 
 def test_the_backend_that_was_seen_last_is_believed() -> None:
     pages = Pages(10, 60.0)
-    pages.learn(b"p", "a", 1.0, "somebody")
+    pages.learn(b"p", "a", 1.0, "somebody", b"3.6.0")
     pages.opened(b"p", "b", 2.0)
     found = pages.find(b"p")
     assert found is not None
-    assert (found.identity, found.visitor, found.sockets) == ("b", "somebody", 1)
+    assert (found.identity, found.visitor, found.version, found.sockets) == ("b", "somebody", b"3.6.0", 1)
     assert len(pages) == 1
 
 
@@ -66,10 +66,10 @@ def test_of_several_sockets_the_last_one_counts() -> None:
     pages.expire(1000.0)
     found = pages.find(b"p")
     assert found is not None
-    assert (found.sockets, found.opened) == (1, 0.0)
+    assert found.sockets == 1
     pages.closed(b"p", 1001.0)
-    pages.opened(b"p", "a", 1002.0)
-    assert found.opened == 1002.0
+    pages.expire(1062.0)
+    assert pages.find(b"p") is None
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -78,7 +78,7 @@ def test_the_end_of_a_socket_of_a_forgotten_page_brings_nothing_back(times: int)
     pages.opened(b"p", "a", 0.0)
     pages.learn(b"q", "a", 1.0)
     for _ in range(times):
-        assert pages.closed(b"p", 2.0) is None
+        pages.closed(b"p", 2.0)
     assert pages.find(b"p") is None
     assert len(pages) == 1
 

@@ -6,14 +6,14 @@ import zlib
 import pytest
 
 from stickyproxy.core.framing import BadBodyError, body_reader
-from stickyproxy.core.nicegui import PageReader
+from stickyproxy.core.nicegui import PageReader, added
 from stickyproxy.core.request import CHUNKED
 from stickyproxy.core.response import UNTIL_CLOSE
-from stickyproxy.dataplane.watch import TokenReader, WatchedReader
+from stickyproxy.dataplane.watch import PollReader, TokenReader, WatchedReader
 
 ID = b"9b6076ce-e8f3-4395-99a6-f172aa38da8a"
 TOKEN = b"AAAAAAAAAAAAAAA-"
-ADDED = b"'_stickyproxy': '%b', " % TOKEN
+ADDED = added(TOKEN)
 HTML = (
     b"<html>%b<script>createApp(parseElements(String.raw`{}`), {\n"
     b'        version: "3.18.0",\n        prefix: "",\n'
@@ -139,3 +139,25 @@ def test_a_page_that_cannot_be_decoded_leaves_untouched_and_without_a_token(
     reader, found = with_token(len(data), encoding, plain=True)
     assert feed(reader, data, size) == (data, len(data))
     assert found == []
+
+
+# Polls.
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_the_answer_to_a_poll_is_passed_on_once_it_is_whole(size: int) -> None:
+    told: list[bytes] = []
+
+    def read(payload: bytes) -> bytes:
+        told.append(payload)
+        return payload.upper()
+
+    reader = PollReader(body_reader(10), read)
+    data = b"abcdefghijnext"
+    out, at = b"", 0
+    while not reader.done:
+        piece, taken = reader.feed(data[at : at + size])
+        assert piece in (b"", b"ABCDEFGHIJ")
+        out += piece
+        at += taken
+    assert (out, at, told) == (b"ABCDEFGHIJ", 10, [b"abcdefghij"])
