@@ -198,6 +198,8 @@ class FakeApi:
         if self._server is None or self._handlers is None:
             return
         self._server.close()
+        for _ in range(5):  # what was accepted just now is not yet among the connections
+            await asyncio.sleep(0)
         for handler in self._handlers.connections:
             if handler.transport is not None:
                 handler.transport.abort()
