@@ -1,7 +1,8 @@
 """Whatever happens to the slices and to the API server in between, in the end the backends are those of a fresh list.
 
-It runs on uvloop, as in production: on asyncio's own loop a descriptor that client and server of one process hand to each
-other can lose its registration, and then a connection hangs. One fault is not among these: an API server that goes back in time, as one does whose etcd is restored from a backup.
+It runs on uvloop, as in production: on asyncio's own loop a descriptor that client and server of one process hand to
+each other can lose its registration, and then a connection hangs. One fault is not among these: an API server that goes
+back in time, as one does whose etcd is restored from a backup.
 """
 
 import asyncio
