@@ -87,11 +87,11 @@ def _answer(backend: Backend, left: Remaining) -> web.Response:
 def _backend(request: web.Request, drains: Drains) -> Backend:
     """Read which backend is meant; a refusal that says what was expected where it is not exactly one."""
     text = request.query.get("backend", "")
+    if not text:  # before it is looked for: a backend may have no name
+        raise _refused(400, "backend: expected a pod's name, IP or HOST:PORT, as in /drain?backend=10.1.2.3&wait=30s")
     found = drains.find(text)
     if len(found) == 1:
         return found[0]
-    if not text:
-        raise _refused(400, "backend: expected a pod's name, IP or HOST:PORT, as in /drain?backend=10.1.2.3&wait=30s")
     if found:
         raise _refused(400, f"backend: expected one, found several at {_shown(text)}: {', '.join(map(str, found))}")
     raise _refused(404, f"backend: expected one that is listed at /readyz, found {_shown(text)}")

@@ -3,8 +3,9 @@
 Law: it reads lengths only, never content; a stream that turns out not to be what was assumed is said to be lost.
 """
 
+_CONTINUATION = 0x0
 _CONTROL = frozenset((0x8, 0x9, 0xA))
-_OPCODES = frozenset((0x0, 0x1, 0x2)) | _CONTROL
+_OPCODES = frozenset((_CONTINUATION, 0x1, 0x2)) | _CONTROL
 
 HEARTBEAT_BYTES = 8
 """Most payload bytes of a heartbeat: Engine.IO's ping and pong are one character, a few bytes when deflated. What is
@@ -24,7 +25,7 @@ class FrameTracker:
         self._masked = masked
         self._head = b""  # of a frame that has begun to come in
         self._left = 0  # bytes of the current frame's payload that have not come
-        self._in_message = False  # a fragmented message has begun and not ended
+        self._in_message: bool | None = None  # a fragmented message has begun and not ended; None: no data frame yet
         self.lost = False
         self.messages = 0
 
@@ -57,10 +58,15 @@ class FrameTracker:
         opcode, final = first & 0x0F, first & 0x80
         if first & 0x30 or opcode not in _OPCODES or (opcode in _CONTROL and not final):
             self.lost = True
+        # A message must end before the next begins (section 5.4); where it was followed from, one may have been open.
+        if self._in_message is not None and opcode not in _CONTROL:
+            self.lost |= self._in_message is not (opcode == _CONTINUATION)
         if len(head) < 2:
             return 0
         length = head[1] & 0x7F
         if bool(head[1] & 0x80) is not self._masked or (opcode in _CONTROL and length > 125):
+            self.lost = True
+        if length == 127 and len(head) > 2 and head[2] & 0x80:  # 63 bits at the most
             self.lost = True
         extended = {126: 2, 127: 8}.get(length, 0)
         size = 2 + extended + (4 if self._masked else 0)

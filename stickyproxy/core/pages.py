@@ -69,10 +69,10 @@ class Pages:
             found.seen = now
             self._pages[page] = found
 
-    def move(self, page: bytes) -> None:
-        """Let a page leave its backend: its next socket opens on another one, which makes it reload."""
+    def move(self, page: bytes, identity: str) -> None:
+        """Let a page leave a backend, if it still lives there: its next socket opens on another, so that it reloads."""
         found = self._pages.get(page)
-        if found is not None:
+        if found is not None and found.identity == identity:
             found.identity = ""
 
     def counts(self, seen_after: float) -> Counter[str]:

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.backends import Backend, Phase
@@ -29,6 +30,7 @@ class Drains:
         self._proxy = proxy
         self._ordered: set[str] = set()
         self._waiting: set[asyncio.Event] = set()
+        self._movers: dict[Dispersal, str] = {}  # those that move pages now, by the identity of the backend
 
     def overlay(self, backends: Iterable[Backend]) -> list[Backend]:
         """Give the listed backends with the phase of those that were ordered to drain; forget who is listed no more."""
@@ -46,7 +48,7 @@ class Drains:
         listed = {b.identity: b.address for b in self._proxy.listed}
         known = [(b, {b.address, listed.get(b.identity, b.address)}) for b in self._proxy.snapshot.backends]
         exact = [b for b, places in known if text in (b.identity, b.name, *map(str, places))]
-        return exact or [b for b, places in known if any(text == place.host for place in places)]
+        return exact or [b for b, places in known if any(text.strip("[]") == place.host for place in places)]
 
     def drain(self, identity: str) -> None:
         """Send no new sessions and no new documents to a backend."""
@@ -78,7 +80,8 @@ class Drains:
         """Wait until a backend has nothing open here, for so long at the most; give what is left.
 
         idle_s: pages are told to reconnect elsewhere, one after another: first those whose users have done nothing for
-        so long, at the end all. None: pages are left alone.
+        so long, at the end all. None: pages are left alone, as they are while no other backend is ready, and
+        sockets that belong to no page, whose reconnect would come back.
         """
         proxy = self._proxy
         changed = asyncio.Event()
@@ -86,9 +89,10 @@ class Drains:
         dispersal = None
         try:
             if idle_s is not None:
-                load = proxy.balancer.loads.get(identity)
-                dispersal = Dispersal(proxy.loop, proxy.random, self._move, idle_s=idle_s)
-                dispersal.watch(t for t in proxy.tunnels if t.load is load)
+                dispersal = Dispersal(proxy.loop, proxy.random, partial(self._move, identity), idle_s=idle_s)
+                self._movers[dispersal] = identity
+                for tunnel in list(proxy.tunnels):
+                    self.opened(tunnel)
                 dispersal.start(wait_s)
             try:
                 async with asyncio.timeout(wait_s):
@@ -101,13 +105,22 @@ class Drains:
         finally:
             self._waiting.discard(changed)
             if dispersal is not None:
+                del self._movers[dispersal]
                 dispersal.stop()
 
-    def _move(self, tunnel: "Tunnel") -> None:
+    def opened(self, tunnel: "Tunnel") -> None:
+        """Let a page that comes back while the others of its backend are moved be moved with them."""
+        for dispersal, identity in self._movers.items():
+            if tunnel.page and tunnel.load is self._proxy.balancer.loads.get(identity):
+                dispersal.watch((tunnel,))
+
+    def _move(self, identity: str, tunnel: "Tunnel") -> None:
         """Close a page's tunnel such that its reconnect goes to another backend, which makes the page reload."""
-        if tunnel.page:
-            self._proxy.pages.move(tunnel.page)
-        tunnel.close()
+        proxy = self._proxy
+        # By hash, a page comes back whatever the phase; closing its tunnel would only disturb.
+        if proxy.snapshot.ready and not proxy.hashing:
+            proxy.pages.move(tunnel.page, identity)
+            tunnel.close()
 
     def wake(self) -> None:
         """Let those who wait look again."""

@@ -52,14 +52,16 @@ def resolve(proxies: Iterable[Address]) -> list[Address]:
 
 
 def own_address() -> str:
-    """Give this pod's address, by which its proxies know it."""
-    return socket.gethostbyname(socket.gethostname())
+    """Give this pod's address, by which its proxies know it; OSError where its name has none."""
+    return str(socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)[0][4][0])
 
 
 def ask(proxy: Address, order: Order) -> tuple[bool, str]:
     """Ask one proxy; give whether nothing of the backend is open there, and a line for people."""
-    connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=order.wait_s + ANSWER_S)
+    connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=ANSWER_S)
     try:
+        connection.connect()
+        connection.sock.settimeout(order.wait_s + ANSWER_S)
         connection.request("POST", order.target)
         response = connection.getresponse()
         body = response.read().decode("utf-8", "replace").strip()
@@ -130,6 +132,12 @@ def drain(proxies: tuple[Address, ...], backend: str | None, wait: float, idle: 
     """
     if idle is not None and not wait:
         raise click.UsageError("--idle: expected together with --wait, the time within which pages are moved")
-    order = Order(backend or own_address(), wait, idle, undo)
+    try:
+        order = Order(backend or own_address(), wait, idle, undo)
+    except OSError as error:
+        raise click.UsageError(
+            f"--backend: expected the name, IP or HOST:PORT of a pod, since this one's own address cannot be found: "
+            f"{error.strerror}"
+        ) from None
     if not drain_everywhere(proxies, order, click.echo):
         sys.exit(1)
