@@ -183,6 +183,8 @@ class Dispersal:
         leavers = self._leavers(now, count, early=early)
         for tunnel in leavers:
             self._part(tunnel)
+        if not any(tunnel.open for tunnel in self._watches):
+            return  # whoever joins begins anew
         wait_s = min(left_s, share_s * count * self._random.uniform(0.8, 1.2) if leavers else QUIET_S)
         self._timer = self._loop.call_later(wait_s, self._step)
 
