@@ -120,4 +120,3 @@ async def running_closer(target: int) -> AsyncIterator[Closer]:
         closer.end()
         await asyncio.gather(*closer._tasks, return_exceptions=True)
         await server.wait_closed()
-

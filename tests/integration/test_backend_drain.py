@@ -1,7 +1,6 @@
 """A backend drains by order: nothing new goes there, what lives there stays, and whoever waits hears of its end."""
 
 import asyncio
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -23,10 +22,9 @@ CLICK = bytes((0x82, 0x80 | 100)) + bytes(104)
 
 
 @pytest.fixture
-def no_loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page whose socket has just ended counts as gone at once, not as one that may come back."""
     monkeypatch.setattr(drains, "LOADING_S", 0.0)
-    yield
 
 
 def identity(backend: RawBackend) -> str:
@@ -40,7 +38,9 @@ def socket_request(page: UUID, *lines: str) -> bytes:
     )
 
 
-async def page_tunnel(running: Running, backend: RawBackend, page: UUID | None = None, *lines: str) -> tuple[Peer, Peer]:
+async def page_tunnel(
+    running: Running, backend: RawBackend, page: UUID | None = None, *lines: str
+) -> tuple[Peer, Peer]:
     """Open a page's socket, which a cookie leads to a backend, and hold both ends."""
     client = await running.client()
     client.send(socket_request(page or uuid4(), *(lines or (running.cookie(backend),))))
@@ -58,7 +58,7 @@ async def two(stage: Stage, settings: Settings | None = None) -> tuple[Running, 
 
 
 async def test_nothing_new_goes_there_and_it_is_taken_back(stage: Stage) -> None:
-    running, a, b = await two(stage)
+    running, a, _ = await two(stage)
     running.proxy.drains.drain(identity(a))
     running.proxy.drains.drain(identity(a))
     assert {(await running.ask(request())).body for _ in range(10)} == {b"b"}
@@ -201,9 +201,7 @@ async def test_at_the_end_of_its_time_it_tells_what_is_left(stage: Stage) -> Non
     assert running.proxy.drains.remaining(identity(backend)) == Remaining(1, 0, 0), "it may be reconnecting"
 
 
-async def test_a_page_whose_tab_was_closed_is_gone_after_a_while(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_whose_tab_was_closed_is_gone_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drains, "LOADING_S", 0.3)
     backend = await stage.backend()
     running = await stage.proxy(backend)

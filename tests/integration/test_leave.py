@@ -265,5 +265,3 @@ async def test_a_dispersal_by_order_and_the_end_of_the_proxy_share_their_watch(s
     client.close()
     upstream.close()
     await running.quiet()
-
-

@@ -1,6 +1,7 @@
 """Frames cut anywhere give the same state, and what `websockets` reads as whole messages is where we stand between."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -71,7 +72,7 @@ def state(tracker: FrameTracker) -> tuple[bool, bool, int]:
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     bounds = [0, *sorted(offset for offset in at if offset <= len(data)), len(data)]
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(bounds)]
 
 
 @settings(max_examples=80)  # some are of 200 kB
@@ -105,8 +106,8 @@ def test_any_bytes_cut_anywhere_give_the_same_state(raw: bytes, masked: bool, cu
 def judge(raw: bytes, *, masked: bool, complete: bool = False) -> tuple[bool, bool] | None:
     """Read frames as `websockets` does from a client (masked) or a server: stands between messages; is lost.
 
-    complete: give the frame that has come in part zeros for the rest of it, since what is wrong with a head is said only
-    when the frame is whole; None where that would be too many.
+    complete: give the frame that has come in part zeros for the rest of it, since what is wrong with a head is said
+    only when the frame is whole; None where that would be too many.
     """
     reader = StreamReader()
     reader.feed_data(raw)
