@@ -34,6 +34,8 @@ class Watch:
     @classmethod
     def of(cls, tunnel: Tunnel, clock: Callable[[], float]) -> "Watch":
         """Give the watch of a tunnel, which begins unless somebody watches already: two would blind each other."""
+        if tunnel.witness is not None:
+            tunnel.witness()  # first, since what it tells may make somebody watch
         leg = tunnel.downstream
         return leg.watch if isinstance(leg, _WatchedLeg) else cls(tunnel, clock)
 

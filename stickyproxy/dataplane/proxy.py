@@ -233,7 +233,6 @@ class Proxy:
         self._emptied.clear()
         if self.draining:
             self._dispersal.watch((tunnel,))
-        self.drains.opened(tunnel)
 
     def tunnel_stalled(self, tunnel: Tunnel) -> None:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""

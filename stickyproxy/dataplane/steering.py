@@ -169,9 +169,9 @@ class Steering:
         return page.version if page is not None else b""
 
     def _refused(self) -> None:
-        """Count that the socket's page was refused."""
+        """Count that the socket's page was refused, unless that was to be: its backend is gone, or it was moved."""
         page, proxy = self._proxy.pages.find(self.page), self._proxy
-        if page is not None and page.visitor is not None:
+        if page is not None and page.visitor is not None and page.identity in proxy.snapshot.by_identity:
             proxy.reloads.refused(page.visitor, proxy.time())
 
     def handshake(self) -> Handshake | None:
@@ -192,6 +192,7 @@ class Steering:
             elif tunnel.upstream is not None and tunnel.downstream is not None:
                 tunnel.page = page
                 proxy.pages.opened(page, pick.backend.identity, proxy.time())
+                proxy.drains.opened(tunnel)
 
         if handshake is None or handshake.outcome is not Outcome.PENDING:
             on_outcome(handshake.outcome if handshake is not None else Outcome.ACCEPTED)

@@ -16,7 +16,7 @@ STAYS_AWAY_MS = 8_000
 """A page that has not reconnected by then does not: silence is noticed within 6 s, an attempt follows within 1.5 s."""
 
 LISTEN = """
-() => window.socket.on("disconnect", reason => {
+() => window.socket.once("disconnect", reason => {
   window.why = reason;
   setTimeout(() => document.querySelector("[data-testid=increment]").click());
 })
@@ -62,8 +62,9 @@ async def see(browser: Browser, target: int, kind: Kind, gate: asyncio.Semaphore
         async with gate:
             visit = await Visit.begin(browser, f"http://127.0.0.1:{closer.port}/")
             await visit.click(1)
-        await visit.page.evaluate(LISTEN)
         await all_loaded.wait()
+        await visit.page.wait_for_function("window.socket.connected", timeout=PAGE_LIMIT_MS)
+        await visit.page.evaluate(LISTEN)
         session = await visit.page.evaluate("window.socket.id")
         begun = time.monotonic()
         kind.close(closer.sessions[-1])

@@ -18,6 +18,8 @@ from .test_tunnel import ASK, SWITCH
 NAVIGATE = ("Sec-Fetch-Mode: navigate", "Accept: text/html")
 LONG_S = 60.0
 EMPTY = Remaining(0, 0, 0)
+ACCEPTED = b"".join(bytes((0x81, len(text))) + text for text in (b'0{"sid":"x","upgrades":[]}', b'40{"sid":"y"}'))
+"""How NiceGUI accepts a page's socket that shakes hands implicitly."""
 CLICK = bytes((0x82, 0x80 | 100)) + bytes(104)
 
 
@@ -32,7 +34,7 @@ def identity(backend: RawBackend) -> str:
 
 
 def socket_request(page: UUID, *lines: str) -> bytes:
-    target = f"/_nicegui_ws/socket.io/?client_id={page}&EIO=4&transport=websocket"
+    target = f"/_nicegui_ws/socket.io/?client_id={page}&implicit_handshake=true&EIO=4&transport=websocket"
     return request(
         f"GET {target} HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", *lines
     )
@@ -46,8 +48,9 @@ async def page_tunnel(
     client.send(socket_request(page or uuid4(), *(lines or (running.cookie(backend),))))
     upstream = await backend.accepted()
     await upstream.head()
-    upstream.send(SWITCH)
+    upstream.send(SWITCH + ACCEPTED)
     assert (await client.head()).status == 101
+    assert await client.exactly(len(ACCEPTED)) == ACCEPTED
     return client, upstream
 
 
@@ -261,6 +264,28 @@ async def test_one_that_comes_while_others_are_moved_is_moved_too(stage: Stage, 
         client.close()
         upstream.close()
     assert await soon(wait) == EMPTY
+
+
+async def test_the_refusals_of_pages_that_were_moved_are_no_reload_loop(stage: Stage, no_loading: None) -> None:
+    """Of twenty people in one office, none is told that their page reloads for ever."""
+    a, b = await stage.backend(), await stage.backend()
+    running = await stage.proxy(a, b)
+    proxy, visitor = running.proxy, (b"127.0.0.1", b"/")
+    refused = b'44{"message":"Implicit handshake failed"}'
+    for page in (uuid4() for _ in range(20)):
+        proxy.pages.learn(str(page).encode(), identity(a), proxy.time(), visitor)
+        proxy.pages.move(str(page).encode(), identity(a))
+        client = await running.client()
+        client.send(socket_request(page, running.cookie(b)))
+        upstream = await b.accepted()
+        await upstream.head()
+        upstream.send(SWITCH + ACCEPTED[: ACCEPTED.index(b"40") - 2] + bytes((0x81, len(refused))) + refused)
+        await client.head()
+        await soon(client.reader.readuntil(refused))
+        client.close()
+        upstream.close()
+    assert not proxy.reloads.loops(visitor, proxy.time())
+    await running.quiet()
 
 
 async def test_a_socket_of_no_page_is_left_alone(stage: Stage) -> None:
