@@ -7,10 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, TimeoutError, expect
 
 from .closer import Session, running_closer
 from .harness import AT_ONCE, LOST, PAGE_LIMIT_MS, RECONNECTED, Visit, running_replicas
+
+pytestmark = pytest.mark.extended
 
 STAYS_AWAY_MS = 8_000
 """A page that has not reconnected by then does not: silence is noticed within 6 s, an attempt follows within 1.5 s."""
