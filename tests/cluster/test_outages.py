@@ -102,7 +102,8 @@ async def test_an_outage_with_as_many_attempts_as_ten_minutes_hold_leaves_everyt
         assert followed.reason == "unreachable"
         assert followed.phases == {"one": READY, "two": READY}
         told = [line for line in followed.lines if "keeping the last 2 backends" in line]
-        assert len(told) == 1, "a log of 10 minutes is one line, not one for each attempt"
+        # Two where the connection breaks between a list and its watch: one for each that fails.
+        assert 1 <= len(told) <= 2, "a log of 10 minutes is a line or two, not one for each attempt"
         gate.open()
         await followed.until(lambda: not followed.problem)
         await namespace.change_slice("app-1", [TWO])
