@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "against the bar.",
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; default all")
-    parser.add_argument("--pages", type=int, metavar="N", help=f"open pages; default {Plan.pages}, --quick {QUICK.pages}")
+    parser.add_argument(
+        "--pages", type=int, metavar="N", help=f"open pages; default {Plan.pages}, --quick {QUICK.pages}"
+    )
     parser.add_argument("--seed", type=int, default=Plan.seed, metavar="N", help="of all that is drawn by lot")
     parser.add_argument("--quick", action="store_true", help="few pages and short times: to see that it works")
     options = parser.parse_args(arguments)

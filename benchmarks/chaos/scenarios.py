@@ -166,7 +166,9 @@ def spread(outcome: Outcome, name: str, at: list[float], span_s: float) -> None:
     share = len(at) / span_s
     first = at[0]
     fullest = max(Counter(int(one - first) for one in at).values())
-    outcome.bar(f"fullest second of the {len(at)} reconnects of {name}, in even shares", round(fullest / share, 2), SPREAD)
+    outcome.bar(
+        f"fullest second of the {len(at)} reconnects of {name}, in even shares", round(fullest / share, 2), SPREAD
+    )
 
 
 async def proxies_restart(stage: Stage) -> Outcome:
@@ -330,7 +332,9 @@ async def scales(stage: Stage) -> Outcome:
     going = [b for b in crowd.browsers if homes[id(b)] in leavers]
     early = sum(b.reloaded_at[-1] < leavers[homes[id(b)]].terminated_at for b in going if stage.reloads(b))
     outcome.exact("reloads at 5 -> 2 of pages whose pod stays", stage.reloaded(staying), 0)
-    outcome.exact("pages whose pod leaves that reloaded exactly once", sum(stage.reloads(b) == 1 for b in going), len(going))
+    outcome.exact(
+        "pages whose pod leaves that reloaded exactly once", sum(stage.reloads(b) == 1 for b in going), len(going)
+    )
     outcome.exact("of these before it left", early, 0)
     outcome.bar("longest wait", round(max(stage.waits(), default=0), 2), LONGEST_WAIT_S, "s")
     return outcome
