@@ -2,8 +2,8 @@
 
 Facts: NiceGUI's static/nicegui.js and socket.io-client 4. A page is loaded once and reloads only where its handshake is
 refused (or the server says so); a lost socket is opened again after 0.5-1.5 s, then 1-3 s, then 2-5 s; what is clicked
-meanwhile is kept and sent then; messages of the server are counted, acknowledged every 3 s, and asked for from the first
-that is missing; without a ping within 6 s the socket counts as lost.
+meanwhile is kept and sent then; messages of the server are counted, acknowledged every 3 s, and asked for from the
+first that is missing; without a ping within 6 s the socket counts as lost.
 
 Not imitated: the polling transport, which a real client also tries when a WebSocket cannot be opened.
 """
@@ -120,6 +120,8 @@ class Browser:
     replayed: int = 0
     """Clicks that were made while there was no socket, and sent when there was."""
     attempts_failed: int = 0
+    story: list[tuple[float, str]] = field(default_factory=list)
+    """What happened when (monotonic time), for people who look for a cause."""
     cookies: dict[str, str] = field(default_factory=dict)
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     waiting_since: float | None = None
@@ -144,7 +146,6 @@ class Browser:
     # The page.
 
     async def _load(self) -> None:
-        self._kept.clear()
         while True:
             try:
                 headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} if self.cookies else {}
@@ -157,6 +158,8 @@ class Browser:
                         raise ValueError(f"{response.status} {response.headers.get('X-Stickyproxy-Reason', '')}")
                 self.document = Document.parse(text)
                 self.replicas.append(self.document.replica)
+                self._kept.clear()  # what was clicked meanwhile was on the page before
+                self._tell(f"document of {self.document.replica}")
                 return
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 self.problems.append(f"document: {type(error).__name__} {error}")
@@ -171,8 +174,8 @@ class Browser:
                 await self._connected(self.document)
             except RefusedError:
                 return
-            except (websockets.WebSocketException, OSError, EOFError, TimeoutError):
-                pass  # as a browser does: whatever it was, try again
+            except (websockets.WebSocketException, OSError, EOFError, TimeoutError) as error:
+                self._tell(f"socket: {type(error).__name__} {error}")  # as a browser does: whatever it was, try again
             self._lost()
             await asyncio.sleep(self._retry_s())
 
@@ -183,6 +186,7 @@ class Browser:
 
     def _lost(self) -> None:
         self._socket = None
+        self._tell("lost" if self.connected.is_set() else "attempt failed")
         now = time.monotonic()
         if self.connected.is_set():
             self.connected.clear()
@@ -230,10 +234,12 @@ class Browser:
         if self.waiting_since is None:
             self.waiting_since = time.monotonic()
         self.connected.clear()
+        self._tell("refused")
         raise RefusedError
 
     async def _opened(self, socket: websockets.ClientConnection) -> None:
         now = time.monotonic()
+        self._tell("open")
         self.opened_at.append(now)
         if self.waiting_since is not None:
             self.waits.append(now - self.waiting_since)
@@ -297,6 +303,13 @@ class Browser:
                     await socket.send("42" + json.dumps(["ack", body]))
                     document.acked = document.next_message_id
 
+    def _tell(self, text: str) -> None:
+        self.story.append((time.monotonic(), text))
+
+    def tale(self, since: float) -> str:
+        """Tell what happened since a moment."""
+        return ", ".join(f"{at - since:.2f} {text}" for at, text in self.story if at >= since)
+
     def sever(self) -> None:
         """Break the socket, as a network does that changes."""
         if self._socket is not None:
@@ -347,16 +360,22 @@ class Crowd:
             if task.done():
                 task.result()
 
-    async def settled(self, limit_s: float) -> bool:
-        """Wait until every page has a working socket and every click its answer; say whether it came to that."""
+    async def settled(self, limit_s: float, *, answered: bool = True) -> bool:
+        """Wait until every page has a working socket and every click its answer; say whether it came to that.
+
+        answered: False where answers may be lost; then it is waited for a moment and no longer.
+        """
         end = time.monotonic() + limit_s
         for browser in self.browsers:
             browser.still = True
         try:
             while time.monotonic() < end:
                 self.check()
-                if all(b.connected.is_set() and not b.unanswered for b in self.browsers):
+                connected = all(b.connected.is_set() for b in self.browsers)
+                if connected and not any(b.unanswered for b in self.browsers):
                     return True
+                if connected and not answered:
+                    end, answered = min(end, time.monotonic() + 2.0), True
                 await asyncio.sleep(0.05)
             return False
         finally:

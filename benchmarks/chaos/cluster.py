@@ -149,7 +149,7 @@ class Cluster:
         await pod.child.start(self._environment)
         async with asyncio.timeout(START_S):
             await pod.child.ready.wait()
-            while not await self._answers(pod.port):
+            while not await self._answers(pod.port):  # noqa: ASYNC110  a probe polls
                 await asyncio.sleep(PROBE_S)
         self.set_ready(pod, True)
 
@@ -237,7 +237,7 @@ class Cluster:
         proxy = ProxyPod(port, admin_port, self._child(f"proxy-{port}", command))
         await proxy.child.start(self._environment)
         async with asyncio.timeout(START_S):
-            while not await self._probe(proxy):
+            while not await self._probe(proxy):  # noqa: ASYNC110  a probe polls
                 await asyncio.sleep(PROBE_S)
         proxy.ready = True
         self.proxies.append(proxy)

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks.chaos.browser import Browser, Crowd
-from benchmarks.chaos.cluster import Cluster, Pod, ProxyPod, Times, gather, start
+from benchmarks.chaos.cluster import Cluster, Pod, Times, gather, start
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.report import Outcome, summary
 
@@ -24,6 +24,9 @@ SETTLE_S = 20.0
 
 SPREAD = 2.0
 """Times its even share that a second may hold of the reconnects."""
+
+MANY = 50
+"""So many reconnects are enough to judge their spread."""
 
 LONGEST_WAIT_S = 3.0
 UNEVEN = 0.2
@@ -89,12 +92,16 @@ class Stage:
         """Give the seconds from a moment on at which pages had a socket again."""
         return sorted(at - since for b in self.crowd.browsers for at in b.opened_at[1:] if at >= since)
 
+    def losses(self, since: float) -> list[float]:
+        """Give the seconds from a moment on at which pages lost their socket."""
+        return sorted(at - since for b in self.crowd.browsers for at in b.lost_at if at >= since)
+
     async def finish(self, outcome: Outcome, *, crash: bool = False) -> None:
         """Wait until all is quiet, then add what every scenario must keep: clicks, and HTTP errors of the load.
 
         crash: what was on its way through a process that was killed may be lost.
         """
-        settled = await self.crowd.settled(SETTLE_S)
+        settled = await self.crowd.settled(SETTLE_S, answered=not crash)
         crowd, load = self.crowd.browsers, self.load
         outcome.figure("pages", len(crowd))
         outcome.exact("pages without a socket at the end", sum(not b.connected.is_set() for b in crowd), 0)
@@ -102,6 +109,9 @@ class Stage:
         outcome.figure("clicks", clicks)
         outcome.figure("of these kept and sent later", self._sum("replayed") - self._counts["replayed"])
         lost = sum(max(0, b.unanswered) for b in crowd)
+        if not crash:
+            for browser in [b for b in crowd if b.unanswered][:3]:
+                outcome.notes.append(f"a click was lost: {browser.tale(self._began)}")
         for browser in crowd:
             browser.forget_unanswered()
         requests, errors = load.requests - self._counts["requests"], load.errors[self._counts["errors"] :]
@@ -113,7 +123,11 @@ class Stage:
                 outcome.exact(name, count, 0)
         if errors:
             outcome.notes.append(f"HTTP errors: {summary([text for _, text in errors])}")
-        if not settled:
+        if waits := self.waits():
+            longest = max(crowd, key=lambda b: max(b.waits[self._waits.get(id(b), 0) :], default=0.0))
+            if max(waits) > LONGEST_WAIT_S:
+                outcome.notes.append(f"the longest wait: {longest.tale(self._began)}")
+        if not settled and not crash:
             outcome.notes.append("some pages had no socket or no answer when the time was up")
         problems = [text for b in crowd for text in b.problems[self._problems.get(id(b), 0) :]]
         if problems:
@@ -159,16 +173,17 @@ async def staged(plan: Plan, pods: int, pages: int) -> AsyncIterator[Stage]:
 # (a)
 
 
-def spread(outcome: Outcome, name: str, at: list[float], span_s: float) -> None:
-    """Hold reconnects against their even share in each second of the time that they were to be spread over."""
+def spread(outcome: Outcome, name: str, at: list[float], span_s: float, *, judged: bool = True) -> None:
+    """Hold ends or reconnects against their even share in each second of the time that they were to be spread over."""
     if not at:
         return
     share = len(at) / span_s
-    first = at[0]
-    fullest = max(Counter(int(one - first) for one in at).values())
-    outcome.bar(
-        f"fullest second of the {len(at)} reconnects of {name}, in even shares", round(fullest / share, 2), SPREAD
-    )
+    fullest = max(Counter(int(one - min(at)) for one in at).values())
+    what, shares = f"{name} in even shares of {share:.1f}/s: fullest second", round(fullest / share, 2)
+    if judged:
+        outcome.bar(what, shares, SPREAD)
+    else:
+        outcome.figure(what, shares)
 
 
 async def proxies_restart(stage: Stage) -> Outcome:
@@ -182,7 +197,10 @@ async def proxies_restart(stage: Stage) -> Outcome:
         outcome.figure(f"proxy {number} ended after", f"{took:.1f}s")
         await stage.cluster.start_proxy()
         await stage.crowd.settled(SETTLE_S)
-        spread(outcome, f"proxy {number}", stage.reconnects(began), stage.plan.times.drain_timeout_s)
+        reconnects, span_s = stage.reconnects(began), stage.plan.times.drain_timeout_s
+        spread(outcome, f"{len(reconnects)} sockets ended by it", stage.losses(began), span_s)
+        # Browsers wait for 0.5-1.5 s by lot: of a few that says nothing about the proxy.
+        spread(outcome, "reconnects", reconnects, span_s, judged=len(reconnects) >= MANY)
     await stage.finish(outcome)
     outcome.exact("reloads", stage.reloaded(), 0)
     outcome.figure("longest wait", f"{max(stage.waits(), default=0):.1f}s")
@@ -252,7 +270,7 @@ async def _proxy_killed(stage: Stage, *, retries: bool) -> Outcome:
     began = time.monotonic()
     cluster.kill_proxy(cluster.proxies[0])
     await asyncio.sleep(cluster.service.delay_s)
-    await stage.crowd.settled(SETTLE_S)
+    await stage.crowd.settled(SETTLE_S, answered=False)
     lost = len(stage.reconnects(began))
     await cluster.start_proxy()
     await stage.finish(outcome, crash=True)
