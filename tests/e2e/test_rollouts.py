@@ -1,4 +1,4 @@
-"""Nothing is lost when pods and proxies come and go: the chaos run of `benchmarks/chaos` with few pages and short times.
+"""Nothing is lost when pods and proxies come and go: the run of `benchmarks/chaos` with few pages and short times.
 
 Real NiceGUI replicas, two proxies that follow an API server, scripted pages and a parallel load; rollouts with real
 Chromium pages beside them. What is held against which bar stands in `benchmarks/chaos/scenarios.py`.
