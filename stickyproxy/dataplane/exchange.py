@@ -150,7 +150,9 @@ class Exchange:
         pool = proxy.pools.get(pick.backend.identity) or proxy.pool_of(pick.backend)
         now = self.proxy.time()
         upstream = None
-        if not self._retried:
+        # A socket gets a connection of its own: uvicorn may still be about to end the exchange before it there, and
+        # then closes the connection 5 s later as an idle one, whatever it has become.
+        if not self._retried and not self.head.fields.upgrade:
             upstream = pool.take(now - _FRESH_S)
             if upstream is None and self._replayable:
                 upstream = pool.take(now - self.proxy.times.upstream_idle_s)
