@@ -11,14 +11,16 @@ from collections.abc import Hashable
 class Page:
     """One page: the identity of its backend, who loaded it from where (`visitor`, if known), its open sockets.
 
-    `version` is that of the NiceGUI that built it; empty where only its sockets have been seen.
+    `version` is that of the NiceGUI that built it; empty where only its sockets have been seen. `built`: when it was
+    first seen. `worked`: a backend has accepted a socket of it here.
     """
 
-    __slots__ = ("identity", "seen", "sockets", "version", "visitor")
+    __slots__ = ("built", "identity", "seen", "sockets", "version", "visitor", "worked")
 
     def __init__(self, identity: str, seen: float, visitor: Hashable, version: bytes) -> None:
         self.identity = identity
-        self.seen = seen
+        self.built = self.seen = seen
+        self.worked = False
         self.visitor = visitor
         self.version = version
         self.sockets = 0
@@ -59,7 +61,9 @@ class Pages:
 
     def opened(self, page: bytes, identity: str, now: float) -> None:
         """Count a socket that a backend accepted."""
-        self.learn(page, identity, now).sockets += 1
+        found = self.learn(page, identity, now)
+        found.worked = True
+        found.sockets += 1
 
     def closed(self, page: bytes, now: float) -> None:
         """Count the end of a socket; a page that was forgotten meanwhile stays forgotten."""

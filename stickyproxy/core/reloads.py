@@ -1,14 +1,19 @@
 """Notice a page that reloads again and again, so that its visitor is told instead of being made to watch.
 
 In such a loop every page's socket is refused by its backend, which does not have the page, and so the page reloads.
-Refusals are counted for each visitor and path; pages that work are never counted, however many people behind one
-address load them, and however soon they leave. Times are seconds of any one monotonic clock.
+Refusals are counted for each visitor and path; pages that work or have worked are never counted, however many people
+behind one address load them or lose their pod together, and however soon they leave. Times are seconds of any one
+monotonic clock.
 """
 
 from collections.abc import Hashable
 
 WINDOW_S = 20.0
 """A loop of NiceGUI's reloads takes about a second for each round."""
+
+YOUNG_S = WINDOW_S / 2
+"""In a loop a page opens its socket right after it was built. One that is older has worked through another proxy, even
+if it is new here: where it is refused, it has lost its backend and reloads once."""
 
 
 class ReloadGuard:

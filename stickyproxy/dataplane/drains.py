@@ -30,17 +30,27 @@ class Drains:
         self._proxy = proxy
         self._ordered: set[str] = set()
         self._waiting: set[asyncio.Event] = set()
+        self._emptied: set[str] = set()
         self._movers: dict[Dispersal, str] = {}  # those that move pages now, by the identity of the backend
 
     def overlay(self, backends: Iterable[Backend]) -> list[Backend]:
         """Give the listed backends with the phase of those that were ordered to drain; forget who is listed no more."""
         listed = list(backends)
         self._ordered &= {b.identity for b in listed}
+        self._emptied &= self._ordered
         return [replace(b, phase=Phase.DRAINING) if b.identity in self._ordered else b for b in listed]
 
     def ordered(self, identity: str) -> bool:
         """Say whether a backend was ordered to drain."""
         return identity in self._ordered
+
+    def emptied(self, identity: str) -> bool:
+        """Say whether the pages of a backend are told to go elsewhere.
+
+        Every proxy empties it at the same time, so a page that reconnects may come from another proxy that has just
+        sent it away: its socket must not open on that backend again, only to be closed a second time.
+        """
+        return identity in self._emptied
 
     def find(self, text: str) -> list[Backend]:
         """Give the backends that a name, an identity, a host or HOST:PORT means; several, where a host has several."""
@@ -60,6 +70,7 @@ class Drains:
         """Take a drain back; what discovery says of the backend counts again."""
         if identity in self._ordered:
             self._ordered.remove(identity)
+            self._emptied.discard(identity)
             self._proxy.reapply()
 
     def open_pages(self) -> Counter[str]:
@@ -94,6 +105,7 @@ class Drains:
                 for tunnel in list(proxy.tunnels):
                     self.opened(tunnel)
                 dispersal.start(wait_s)
+                self._emptied.add(identity)
             try:
                 async with asyncio.timeout(wait_s):
                     while not (left := self.remaining(identity)).empty:
@@ -120,7 +132,7 @@ class Drains:
         # By hash, a page comes back whatever the phase; closing its tunnel would only disturb.
         if proxy.snapshot.ready and not proxy.hashing:
             proxy.pages.move(tunnel.page, identity)
-            tunnel.close()
+            tunnel.part()
 
     def wake(self) -> None:
         """Let those who wait look again."""

@@ -1,8 +1,9 @@
 """One request and its response: pick a backend, send, read, and leave both connections in a known state.
 
-Laws: nothing is sent twice but a replayable request on a pooled connection that died before any byte of an answer;
-a backend that refuses is left for another at once; bytes behind a head are never dropped; an exchange ends exactly
-once, by `_finish`, `_fail`, `_break_off`, `_upgrade` or `abandon`, each of which lets go of the backend's connection.
+Laws: nothing is sent twice but a replayable request on a connection that died before any byte of an answer, if that was
+a pooled one or its backend is about to go; a backend that refuses is left for another at once; bytes behind a head are
+never dropped; an exchange ends exactly once, by `_finish`, `_fail`, `_break_off`, `_upgrade` or `abandon`, each of
+which lets go of the backend's connection.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from stickyproxy.core import faults
 from stickyproxy.core.affinity import choose
 from stickyproxy.core.assets import Asset
-from stickyproxy.core.backends import Cause, Pick, Pin
+from stickyproxy.core.backends import Cause, Phase, Pick, Pin
 from stickyproxy.core.ejection import Failure
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
@@ -149,7 +150,9 @@ class Exchange:
         pool = proxy.pools.get(pick.backend.identity) or proxy.pool_of(pick.backend)
         now = self.proxy.time()
         upstream = None
-        if not self._retried:
+        # A socket gets a connection of its own: uvicorn may still be about to end the exchange before it there, and
+        # then closes the connection 5 s later as an idle one, whatever it has become.
+        if not self._retried and not self.head.fields.upgrade:
             upstream = pool.take(now - _FRESH_S)
             if upstream is None and self._replayable:
                 upstream = pool.take(now - self.proxy.times.upstream_idle_s)
@@ -482,7 +485,7 @@ class Exchange:
             self._break_off()
         elif self._received or self._interims:
             self._fail(faults.CLOSED_EARLY)
-        elif upstream.reused and self._replayable and not self._retried and self.proxy.failures.may_retry():
+        elif self._perhaps_unread(upstream) and self.proxy.failures.may_retry():
             self._retried = True
             if self.pick is not None and self.pick.backend.identity in self.proxy.snapshot.by_identity:
                 self._connect(self.pick)
@@ -492,6 +495,15 @@ class Exchange:
             if not upstream.reused and self.request_done:  # else its end may be older than the request, or meant for it
                 self.proxy.failures.failed(upstream.pool, Failure.CLOSED)
             self._fail(faults.CLOSED_EARLY)
+
+    def _perhaps_unread(self, upstream: Upstream) -> bool:
+        """Say whether a request whose connection has ended without an answer may be sent again, once.
+
+        A pooled connection may have been closed before the request came. So may a fresh one to a backend that is about
+        to go: when its server stops listening, the kernel resets what it had not accepted yet.
+        """
+        going = upstream.pool.backend.phase is Phase.DRAINING
+        return (upstream.reused or going) and self._replayable and not self._retried
 
     def timed_out(self) -> None:
         """Hear that the downstream connection's deadline has passed."""

@@ -77,7 +77,7 @@ class Proxy:
         self.pools: dict[str, Pool] = {}
         self._downstreams: set[Downstream] = set()
         self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
-        self._dispersal = Dispersal(self.loop, random, Tunnel.close)
+        self._dispersal = Dispersal(self.loop, random, Tunnel.part)
         self._server: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()

@@ -7,6 +7,7 @@ stands in `core/nicegui.py`.
 import re
 from typing import TYPE_CHECKING
 
+from stickyproxy.core.affinity import keep
 from stickyproxy.core.backends import Backend, Pick
 from stickyproxy.core.framing import BodyReader, body_reader
 from stickyproxy.core.handshake import Handshake, Outcome, read_poll
@@ -21,6 +22,7 @@ from stickyproxy.core.nicegui import (
     read_route,
     read_token,
 )
+from stickyproxy.core.reloads import YOUNG_S
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.tunnel import Tunnel
@@ -90,7 +92,16 @@ class Steering:
         if self.route is None or not self.route.page:
             return None
         page = self._proxy.pages.find(self.route.page)
-        return page.identity if page is not None else None
+        identity = page.identity if page is not None else None
+        return "" if self._leaves(identity) else identity
+
+    def _leaves(self, identity: str | None) -> bool:
+        """Say whether a page that opens a socket is to leave its backend; identity: of that, if the page is known."""
+        if self.route is None or self.route.kind is not Kind.SOCKET or _SESSION.search(self._head.target):
+            return False
+        if identity is None and (pick := keep(self.tokens(), self._proxy.snapshot)):
+            identity = pick.backend.identity
+        return identity is not None and self._proxy.drains.emptied(identity)
 
     def tokens(self) -> list[bytes]:
         """Give the tokens of query and cookies, in order.
@@ -169,10 +180,12 @@ class Steering:
         return page.version if page is not None else b""
 
     def _refused(self) -> None:
-        """Count that the socket's page was refused, unless that was to be: its backend is gone, or it was moved."""
-        page, proxy = self._proxy.pages.find(self.page), self._proxy
-        if page is not None and page.visitor is not None and page.identity in proxy.snapshot.by_identity:
-            proxy.reloads.refused(page.visitor, proxy.time())
+        """Count that the socket's page was refused, unless that was to be: it has worked, or its backend is gone."""
+        page, proxy, now = self._proxy.pages.find(self.page), self._proxy, self._proxy.time()
+        if page is None or page.visitor is None or page.worked or now - page.built > YOUNG_S:
+            return
+        if page.identity in proxy.snapshot.by_identity:
+            proxy.reloads.refused(page.visitor, now)
 
     def handshake(self) -> Handshake | None:
         """Give what reads the handshake of a page's socket; None where there is none to come."""

@@ -54,6 +54,25 @@ class Leg(asyncio.Protocol):
         self.tunnel.leg_lost(self)
 
 
+LINGER_S = 1.0
+"""For a client to end its side of a tunnel that has ended towards it; browsers do so in the next moment."""
+
+
+class _DeafLeg(Leg):
+    """The backend's leg of a tunnel whose stream towards the client has ended."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Drop what nobody can be given any more."""
+
+    def eof_received(self) -> bool:
+        """End the tunnel: nobody takes anything any more."""
+        self.ended = True
+        self.other.transport.close()
+        return False
+
+
 class TunnelOwner(Protocol):
     """Who keeps the list of tunnels."""
 
@@ -130,7 +149,7 @@ class Tunnel:
     def open(self) -> bool:
         """Say whether neither leg is lost or closing."""
         legs = (self.upstream, self.downstream)
-        return all(leg is not None and not leg.transport.is_closing() for leg in legs)
+        return all(leg is not None and not leg.transport.is_closing() for leg in legs) and type(legs[0]) is not _DeafLeg
 
     @property
     def unwritten(self) -> int:
@@ -142,6 +161,20 @@ class Tunnel:
         """Say whether both legs are open and take what comes."""
         legs = (self.upstream, self.downstream)
         return all(leg is not None and not leg.transport.get_write_buffer_size() for leg in legs)
+
+    def part(self) -> None:
+        """End the stream towards the client; what it has sent before it hears of that still goes upstream.
+
+        The client's own end then ends the tunnel. What the backend sends from now on is dropped: it was for a socket
+        that has ended. After a while the tunnel is closed all the same, as a client may not react.
+        """
+        upstream, downstream = self.upstream, self.downstream
+        if not self.open or upstream is None or downstream is None or upstream.ended or downstream.ended:
+            self.close()
+            return
+        self.replace_legs(lambda leg: (_DeafLeg if leg is upstream else Leg)(leg.transport, self))
+        downstream.transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self.close)
 
     def close(self) -> None:
         """Close both legs after what is still to be written; idempotent."""

@@ -164,6 +164,36 @@ async def test_what_was_sent_through_a_tunnel_arrives_before_its_end(stage: Stag
     await soon(draining)
 
 
+async def test_what_a_client_sends_before_it_hears_of_the_end_arrives(stage: Stage) -> None:
+    """A click that is on its way while the proxy closes: NiceGUI sends none again."""
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    client, upstream = await open_tunnel(running, backend)
+    draining = drain(running, 5.0)
+    assert await client.rest() == b""
+    upstream.send(b"\x81\x01x")  # nobody is there to take it
+    client.send(b"a click that was on its way")
+    assert await upstream.exactly(27) == b"a click that was on its way"
+    client.close()
+    assert await upstream.rest() == b""
+    upstream.close()
+    await soon(draining)
+    await running.quiet()
+
+
+async def test_a_client_that_does_not_react_to_the_end_is_let_go(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    client, upstream = await open_tunnel(running, backend)
+    draining = drain(running)
+    assert await client.rest() == b""
+    assert await upstream.rest() == b""
+    await soon(draining)
+    client.close()
+    upstream.close()
+    await running.quiet()
+
+
 async def test_what_does_not_end_is_dropped_at_the_time_out(stage: Stage) -> None:
     running, client, upstream = await running_exchange(stage)
     loop = asyncio.get_running_loop()
@@ -233,3 +263,23 @@ async def test_closing_twice_does_no_harm(stage: Stage) -> None:
     await soon(running.proxy.close())
     await soon(running.proxy.close())
     await soon(drain(running))
+
+
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.READY])
+async def test_what_a_backend_that_goes_has_not_accepted_any_more_goes_to_another(stage: Stage, phase: Phase) -> None:
+    """Its server has stopped listening: the kernel resets what waited to be accepted, and refuses what comes next.
+
+    From a backend that is to stay, such an end may be the request's own doing, so nobody else gets it.
+    """
+    going, other = await stage.backend(), await stage.backend(hello)
+    running = await stage.proxy(going.at(phase), other)
+    client = await running.client()
+    client.send(request("GET / HTTP/1.1", running.cookie(going)))
+    upstream = await going.accepted()
+    await going.stop_listening()
+    upstream.reset()
+    message = await client.message()
+    if phase is Phase.DRAINING:
+        assert (message.status, message.body) == (200, b"hello")
+    else:
+        assert (message.status, message.reason) == (502, "closed-early")

@@ -12,6 +12,7 @@ import pytest
 
 from stickyproxy.core.backends import Phase
 from stickyproxy.core.nicegui import added
+from stickyproxy.core.reloads import YOUNG_S
 from stickyproxy.core.settings import AffinitySettings, HelpSettings, Settings, TimeSettings
 from stickyproxy.dataplane.dispersal import Watch
 
@@ -885,6 +886,49 @@ async def test_a_fetch_that_becomes_a_tunnel_holds_up_nobody(stage: Stage) -> No
     assert backend.connections == 2, "the second waits for an answer that never comes"
 
 
+# A replica whose pages are told to go elsewhere.
+
+
+@pytest.mark.parametrize("known", ["its page", "its cookie"])
+async def test_a_page_that_another_proxy_has_sent_away_does_not_come_back_through_this_one(
+    stage: Stage, known: str
+) -> None:
+    """All proxies empty the replica at the same time, and a reconnect comes through any of them."""
+    scene = await trio(stage)
+    page = await scene.page(0)
+    if known == "its cookie":
+        page = str(uuid5(NAMESPACE_DNS, "built through the other proxy"))
+        scene.apps[0].pages.append(page)
+    drains, identity = scene.running.proxy.drains, scene.backends[0].at().identity
+    drains.drain(identity)
+    client, _ = await scene.socket(page, scene.cookie(0))
+    assert scene.asked("transport=websocket") == [1, 0, 0], "while it only drains, its pages stay"
+    client.close()
+    await scene.running.quiet()
+    emptying = asyncio.ensure_future(drains.wait(identity, 60.0, 60.0))
+    await turns()
+    again, _ = await scene.socket(page, scene.cookie(0))
+    assert scene.asked("transport=websocket")[0] == 1
+    again.close()
+    emptying.cancel()
+    drains.undrain(identity)
+    client, _ = await scene.socket(await scene.page(0), scene.cookie(0))
+    assert scene.asked("transport=websocket")[0] == 2
+    client.close()
+
+
+async def test_a_poll_that_is_under_way_stays_with_a_replica_that_is_emptied(stage: Stage) -> None:
+    scene = await trio(stage)
+    page = await scene.page(0)
+    drains, identity = scene.running.proxy.drains, scene.backends[0].at().identity
+    drains.drain(identity)
+    emptying = asyncio.ensure_future(drains.wait(identity, 60.0, 60.0))
+    await turns()
+    message = await scene.poll(page, scene.cookie(0), sid="sid-of-one")
+    assert (message.status, message.get("x-app")) == (200, "one")
+    emptying.cancel()
+
+
 # Reload loops.
 
 GUARDED = Settings(times=QUICK, help=HelpSettings(reload_limit=3))
@@ -954,6 +998,37 @@ async def test_a_page_that_works_is_never_counted_however_soon_it_is_left(stage:
     scene = await trio(stage, GUARDED)
     for _ in range(8):
         await reload_once(scene)
+
+
+@pytest.mark.parametrize("known", ["from the start", "from its page alone"])
+async def test_people_behind_one_address_who_lose_their_pod_together_are_in_no_loop(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    """Each of their pages is refused once by another pod and reloads; one proxy of two sees only some of it."""
+    scene = await trio(stage, GUARDED)
+    clock, late = scene.running.proxy.time, 0.0
+    monkeypatch.setattr(scene.running.proxy, "time", lambda: clock() + late)
+    pages = [await scene.page(0, *NAVIGATE) for _ in range(8)]
+    if known == "from the start":
+        for page in pages:
+            client, _ = await scene.socket(page)
+            assert await client.exactly(2 + len(ACCEPTED)) == frame(ACCEPTED)
+            client.close()
+        await eventually(lambda: not scene.running.proxy.tunnels, "all have lost their sockets")
+    else:
+        late = YOUNG_S + 0.1
+    lost = scene.cookie(0)
+    scene.running.apply(*(backend.at() for backend in scene.backends[1:]))
+    for app in scene.apps[1:]:
+        app.refusal = REFUSED
+    for page in pages:
+        client, _ = await scene.socket(page, lost)
+        assert await client.exactly(2 + len(REFUSED)) == frame(REFUSED)
+        client.close()
+        await eventually(lambda: not scene.running.proxy.tunnels, "the socket has ended")
+    for _ in pages:
+        message = await scene.running.ask(request("GET / HTTP/1.1", scene.cookie(1), *NAVIGATE))
+        assert message.status == 200, message.reason
 
 
 async def test_pages_without_sockets_are_never_counted(stage: Stage) -> None:

@@ -434,3 +434,18 @@ async def test_an_upgrade_with_a_chunked_body_is_an_ordinary_request(stage: Stag
     )
     assert message.body == b"hello"
     assert backend.requests[0].get("upgrade") is None
+
+
+async def test_a_socket_gets_a_connection_on_which_nothing_was_asked_before(stage: Stage) -> None:
+    """uvicorn closes it after 5 s where the exchange before ends there only when the socket is open."""
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    first = await running.client()
+    first.send(request())
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(response())
+    await first.message()
+    client, _ = await open_tunnel(running, backend)
+    assert backend.connections == 2
+    client.close()

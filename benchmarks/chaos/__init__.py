@@ -1,0 +1,1 @@
+"""Chaos runs: rollouts, crashes and flapping readiness under open pages, with figures held against the bar."""
