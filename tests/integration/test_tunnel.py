@@ -137,6 +137,7 @@ async def test_an_upgrade_works_on_a_connection_that_served_requests_before(stag
     await upstream.head()
     upstream.send(response(body=b"page"))
     assert (await client.message()).body == b"page"
+    upstream = await backend.accepted()
     await upstream.head()
     upstream.send(SWITCH)
     assert (await client.head()).status == 101
