@@ -64,7 +64,7 @@ async def test_a_killed_backend_costs_its_pages_one_reload_and_a_killed_proxy_no
 
 
 async def test_old_sessions_stay_while_the_app_scales_up_and_new_ones_are_spread(nicegui: None) -> None:
-    async with staged(QUICK, 1, QUICK.pages // 5) as stage:
+    async with staged(QUICK, 1, QUICK.pages // 10) as stage:
         expect_held(await SCENARIOS["scale"](stage))
 
 
