@@ -328,7 +328,7 @@ async def _replica_for(stage: Stage, browser: Browser) -> str:
 async def scales(stage: Stage) -> Outcome:
     """Scale from 1 to 5 and down to 2; all but a tenth of the pages come after the slow start.
 
-    The tenth is less than a pod's even share even if all of it came through one proxy: each proxy balances what it sees,
+    The tenth is less than an even share even if all of it came through one proxy: each proxy balances what it sees,
     and sessions that live are never moved to make a count even.
     """
     outcome = Outcome("scale 1 -> 5 -> 2")
