@@ -252,17 +252,39 @@ async def test_moved_pages_reconnect_elsewhere_idle_ones_first(stage: Stage, no_
     await running.quiet()
 
 
-async def test_one_that_comes_while_others_are_moved_is_moved_too(stage: Stage, no_loading: None) -> None:
+async def test_one_whose_handshake_ends_while_others_are_moved_is_moved_too(stage: Stage, no_loading: None) -> None:
     a, b = await stage.backend(), await stage.backend()
     running = await stage.proxy(a, b)
     first = await page_tunnel(running, a)
+    late = await running.client()
+    late.send(socket_request(uuid4(), running.cookie(a)))
+    late_upstream = await a.accepted()
+    await late_upstream.head()
     running.proxy.drains.drain(identity(a))
     wait = asyncio.ensure_future(running.proxy.drains.wait(identity(a), 4.0, 0.0))
-    late = await page_tunnel(running, a)
-    for client, upstream in (first, late):
+    late_upstream.send(SWITCH + ACCEPTED)
+    assert (await late.head()).status == 101
+    assert await late.exactly(len(ACCEPTED)) == ACCEPTED
+    for client, upstream in (first, (late, late_upstream)):
         assert await client.rest() == b""
         client.close()
         upstream.close()
+    assert await soon(wait) == EMPTY
+
+
+async def test_one_that_comes_while_others_are_moved_opens_its_socket_elsewhere(stage: Stage, no_loading: None) -> None:
+    a, b = await stage.backend(), await stage.backend()
+    running = await stage.proxy(a, b)
+    client, upstream = await page_tunnel(running, a)
+    running.proxy.drains.drain(identity(a))
+    wait = asyncio.ensure_future(running.proxy.drains.wait(identity(a), 4.0, 0.0))
+    late = await running.client()
+    late.send(socket_request(uuid4(), running.cookie(a)))
+    assert (await (await b.accepted()).head()).target.startswith("/_nicegui_ws/")
+    late.close()
+    assert await client.rest() == b""
+    client.close()
+    upstream.close()
     assert await soon(wait) == EMPTY
 
 
