@@ -13,20 +13,28 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from stickyproxy import __version__
+from stickyproxy.core.news import News
 from stickyproxy.core.settings import ServiceSettings
 from stickyproxy.core.values import Address
-from stickyproxy.dataplane.proxy import Proxy
 from stickyproxy.dataplane.sockets import is_own_host
 from stickyproxy.discovery import Discovery
 from stickyproxy.discovery.dns import DnsDiscovery
 from stickyproxy.discovery.static import StaticDiscovery
+from stickyproxy.fleet.fleet import Fleet
+from stickyproxy.fleet.listeners import ListenError, inherit, listeners
+from stickyproxy.fleet.upgrade import UpgradeError, take_over, tell, upgrade
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.proxy import Proxy
+    from stickyproxy.fleet.supervisor import Supervisor
 
 Load = Callable[[], ServiceSettings]
 """Reads the settings again from the same sources; raises SettingsError."""
@@ -43,6 +51,7 @@ _FIXED = (
     "service",
     "shutdown_delay_s",
     "drain_timeout_s",
+    "workers",
     "log_level",
     "data_plane",
 )
@@ -59,80 +68,87 @@ class SettingsError(Exception):
     """A setting that cannot be used; its text is one line that names the option and what it expects."""
 
 
-def bind(option: str, address: Address) -> socket.socket:
-    """Bind a listening socket; SettingsError names the option that asked for it."""
-    try:
-        family, _, _, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # [::] means every address
-        listener.bind(where)
-        listener.setblocking(False)
-    except OSError as error:
-        raise SettingsError(
-            f"--{option}: cannot listen on {address}: {error.strerror}; "
-            "expected an address of this machine and a port that no other program uses"
-        ) from None
-    return listener
-
-
 class App:
-    """One running proxy with its discovery and admin port."""
+    """One running proxy: its data planes, with their discovery and admin port."""
 
-    def __init__(self, settings: ServiceSettings, load: Load) -> None:
+    def __init__(self, settings: ServiceSettings, load: Load, sockets: "Sockets", arguments: Sequence[str]) -> None:
         self._settings = settings
         self._load = load
+        self._sockets = sockets
+        self._arguments = arguments
         self._log = logging.getLogger("stickyproxy")
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._stopped_by: signal.Signals | None = None
-        self.proxy = Proxy(settings.data_plane, random.SystemRandom())
+        self._upgrade: asyncio.Task[None] | None = None
+        self._supervisor: Supervisor | None = None
+        self._proxy: Proxy | None = None
+        self.fleet = self._make_fleet()
         self.discovery = self._make_discovery()
         self._config_seen = _file_mark(settings.config_path)
 
-    def _make_discovery(self) -> Discovery:
+    def _make_fleet(self) -> Fleet:
         settings = self._settings
+        sidecar = settings.data_plane.sidecar
+        if settings.workers > 1:
+            # Imported here, like the data plane below: each of the two does without the other.
+            from stickyproxy.fleet.supervisor import Supervisor
+
+            self._supervisor = Supervisor(settings, self._sockets.listen, self._log)
+            return Fleet(self._supervisor.slots, sidecar, self._log)
+        from stickyproxy.dataplane.local import LocalPlane
+        from stickyproxy.dataplane.proxy import Proxy
+
+        self._proxy = Proxy(settings.data_plane, random.SystemRandom())
+        return Fleet([LocalPlane(self._proxy)], sidecar, self._log)
+
+    def _make_discovery(self) -> Discovery:
+        settings, apply = self._settings, self.fleet.apply
         if settings.service is not None:
             # Imported here: it brings the Kubernetes client, which costs 50 MB.
             from stickyproxy.discovery.kubernetes import KubernetesDiscovery
 
-            return KubernetesDiscovery(settings.service, self.proxy.apply, random.SystemRandom())
+            return KubernetesDiscovery(settings.service, apply, random.SystemRandom())
         if settings.dns is not None:
-            hint = SIDECAR_DNS_HINT if self.proxy.sidecar is not None else ""
-            return DnsDiscovery(settings.dns, settings.dns_interval_s, self.proxy.apply, hint=hint)
-        return StaticDiscovery(settings.backends, self.proxy.apply)
+            hint = SIDECAR_DNS_HINT if settings.data_plane.sidecar is not None else ""
+            return DnsDiscovery(settings.dns, settings.dns_interval_s, apply, hint=hint)
+        return StaticDiscovery(settings.backends, apply)
 
-    async def run(self, listener: socket.socket, admin_listener: socket.socket | None) -> None:
+    async def run(self) -> None:
         """Serve until a signal says to stop; return when everything is closed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, partial(self._on_stop, number))
         loop.add_signal_handler(signal.SIGHUP, partial(self.reload, "SIGHUP"))
+        loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
         background = [self._guard("discovery", self.discovery.run())]
         if self._settings.config_path:
             background.append(self._guard("configuration watch", self._watch_config()))
         try:
+            await self._listen()
             admin = None
-            await self.proxy.listen(listener)
-            if admin_listener is not None:
+            if self._sockets.admin:
                 # Imported here: it brings aiohttp, which the data plane does without.
                 from stickyproxy.admin.server import AdminServer
 
-                sidecar = self.proxy.sidecar
                 admin = AdminServer(
-                    lambda: self.proxy.status(self.discovery.status),
-                    self.proxy.drains,
-                    sidecar.life if sidecar is not None else None,
+                    lambda: self.fleet.status(self.discovery.status),
+                    self.fleet,
+                    self.fleet.app_life if self._settings.data_plane.sidecar is not None else None,
                 )
-                await admin.listen(admin_listener)
+                await admin.listen(self._sockets.admin[0].dup())
             # Modules live as long as the process. Left to the garbage collector, its full rounds would walk through all
             # of them and stop every byte for 0.1 s in the Kubernetes mode.
             gc.freeze()
-            self._log.info("stickyproxy %s serves on %s", __version__, Address(*listener.getsockname()[:2]))
+            where = Address(*self._sockets.listen[0].getsockname()[:2])
+            by = f" with {self._settings.workers} workers" if self._supervisor is not None else ""
+            self._log.info("stickyproxy %s serves on %s%s", __version__, where, by)
+            if (control := self._sockets.control) is not None:
+                tell(control, {"ready": __version__})
+                background.append(asyncio.ensure_future(take_over(control, self._take_over, self._log)))
             await self._stop.wait()
+            if admin is not None and self._upgrade is not None:  # the new version answers from now on
+                await admin.close()
             await self._drain()
             if admin is not None:
                 await admin.close()
@@ -140,25 +156,68 @@ class App:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            self._sockets.close()
+
+    async def _listen(self) -> None:
+        if self._supervisor is not None:
+            await self._supervisor.start()
+        if self._proxy is not None:
+            for listener in self._sockets.listen:
+                await self._proxy.listen(listener.dup())
 
     async def _drain(self) -> None:
-        proxy, timeout_s = self.proxy, self._settings.drain_timeout_s
+        timeout_s = self._settings.drain_timeout_s
         delay_s = self._settings.shutdown_delay_s if self._stopped_by == signal.SIGTERM else 0.0
+        status = await self.fleet.status(self.discovery.status)
         self._log.info(
             "draining: new connections are served for %g s more, then %d connections and %d tunnels have %g s",
-            delay_s, proxy.counters.open_connections, len(proxy.tunnels), timeout_s,
+            delay_s, status.counters.open_connections, status.tunnels, timeout_s,
         )  # fmt: skip
-        drain = asyncio.ensure_future(proxy.leave(delay_s, timeout_s))
+        stop_accepting = asyncio.get_running_loop().call_later(delay_s, self._sockets.close)
+        drain = asyncio.ensure_future(self.fleet.leave(delay_s, timeout_s))
         abort = asyncio.ensure_future(self._abort.wait())
         await asyncio.wait((drain, abort), return_when=asyncio.FIRST_COMPLETED)
         abort.cancel()
+        stop_accepting.cancel()
         if not drain.done():
             drain.cancel()
             await asyncio.gather(drain, return_exceptions=True)
-            await proxy.close()
+            await self.fleet.close()
         else:
             drain.result()
+        if self._supervisor is not None:
+            self._supervisor.close()
         self._log.info("stopped")
+
+    # A new version.
+
+    def _on_upgrade(self) -> None:
+        if self._stop.is_set() or self._upgrade is not None:
+            self._log.warning("SIGUSR2: expected a running proxy, found one that is leaving or being replaced already")
+            return
+        self._log.info("SIGUSR2: starting the new version on the same ports")
+        self._upgrade = asyncio.ensure_future(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        """Start the new version and leave when it serves; go on as if nothing had been where it does not."""
+        try:
+            pid, version = await upgrade(self._arguments, self._sockets.listen, self._sockets.admin, self._known)
+        except UpgradeError as error:
+            self._upgrade = None
+            self._log.error("SIGUSR2: the new version does not serve, so this one goes on: %s", error)
+            return
+        self._log.info("stickyproxy %s (pid %d) serves now; this one leaves", version, pid)
+        self._stop.set()
+
+    async def _known(self) -> News:
+        return self._supervisor.known() if self._supervisor is not None else await self.fleet.known()
+
+    def _take_over(self, news: News) -> None:
+        if self._supervisor is not None:
+            self._supervisor.hear(news)
+        self.fleet.hear(news)
+
+    # What happens meanwhile.
 
     def _on_stop(self, number: signal.Signals) -> None:
         if self._stop.is_set():
@@ -204,26 +263,59 @@ class App:
         return task
 
 
-def run(settings: ServiceSettings, load: Load) -> None:
-    """Run a proxy until it is told to stop; SettingsError where an address or a port cannot be had."""
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The bound sockets of both ports, and the one to the older version that has handed them down, if any."""
+
+    listen: Sequence[socket.socket]
+    admin: Sequence[socket.socket]
+    control: socket.socket | None = None
+
+    def close(self) -> None:
+        """Close them; idempotent. Who comes from now on is refused, unless somebody else listens."""
+        for one in (*self.listen, *self.admin):
+            one.close()
+
+
+def run(settings: ServiceSettings, load: Load, arguments: Sequence[str] = ("run",)) -> None:
+    """Run a proxy until it is told to stop; SettingsError where an address or a port cannot be had.
+
+    arguments: of `stickyproxy`, with which a new version would be started.
+    """
     logging.basicConfig(
         level=settings.log_level.upper(),
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    sidecar = settings.data_plane.sidecar
-    if sidecar is not None and not is_own_host(sidecar.local.host):
-        raise SettingsError(
-            f"--local-backend: expected an address of this machine, such as 127.0.0.1:{sidecar.local.port}, "
-            f"found {sidecar.local}"
-        )
-    listener = bind("listen", settings.listen)
-    admin_listener = bind("admin", settings.admin) if settings.admin is not None else None
+    try:
+        sockets = _sockets(settings)
+    except ListenError as error:
+        raise SettingsError(str(error)) from None
 
     async def main() -> None:
-        await App(settings, load).run(listener, admin_listener)
+        await App(settings, load, sockets, arguments).run()
 
     uvloop.run(main())
+
+
+def _sockets(settings: ServiceSettings) -> Sockets:
+    inherited = inherit(os.environ)
+    try:
+        sidecar = settings.data_plane.sidecar
+        if sidecar is not None and not is_own_host(sidecar.local.host):
+            raise ListenError(
+                f"--local-backend: expected an address of this machine, such as 127.0.0.1:{sidecar.local.port}, "
+                f"found {sidecar.local}"
+            )
+        listen = listeners("listen", settings.listen, settings.workers, inherited.listen)
+        admin = listeners("admin", settings.admin, 1, inherited.admin) if settings.admin is not None else []
+        for unwanted in inherited.admin if settings.admin is None else ():
+            unwanted.close()
+    except ListenError as error:
+        if inherited.control is not None:
+            tell(inherited.control, {"failed": str(error)})
+        raise
+    return Sockets(listen, admin, inherited.control)
 
 
 def _file_mark(path: str) -> tuple[int, int, int] | None:

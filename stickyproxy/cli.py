@@ -4,9 +4,11 @@ Laws: an option's name is the same everywhere (`--dns-interval`, `STICKYPROXY_DN
 file); a wrong setting ends with exit code 2 before anything is served.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from stickyproxy.core.settings import (
 from stickyproxy.core.values import Address, Network, parse_address, parse_duration, parse_networks, parse_size
 
 ENVIRONMENT_PREFIX = "STICKYPROXY_"
+
+MOST_WORKERS = 256
 
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  recognised, not bound
 
@@ -103,9 +107,13 @@ def _parse_keepalive(text: str) -> float:
 
 
 def _parse_workers(text: str) -> int:
-    if text.strip() != "1":
-        raise ValueError(f"expected 1, found {text!r}: this version serves with one process; run more replicas instead")
-    return 1
+    if text.strip().lower() == "auto":
+        from stickyproxy.fleet.cores import usable_cores
+
+        return usable_cores()
+    if not re.match(r"\s*[1-9][0-9]{0,2}\s*\Z", text) or int(text) > MOST_WORKERS:
+        raise ValueError(f"expected auto or a whole number from 1 to {MOST_WORKERS}, found {text!r}")
+    return int(text)
 
 
 def _parse_head_bytes(text: str) -> int:
@@ -303,7 +311,8 @@ def cli() -> None:
 )
 @_option("shutdown-delay", DURATION, "5s", "Time after SIGTERM in which new connections are still served.")
 @_option("drain-timeout", DURATION, "20s", "Time for open work after that; sockets are closed spread over it.")
-@_option("workers", Value("N", _parse_workers, numbers=True), "1", "Processes that serve.")
+@_option("workers", Value("N", _parse_workers, numbers=True), "1",
+         "Processes that serve, each on a core of its own; auto: as many as there are cores.")  # fmt: skip
 @_option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
@@ -325,7 +334,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
             raise app.SettingsError(_one_line(error)) from None
 
     try:
-        app.run(settings, load)
+        app.run(settings, load, ["run", *arguments])
     except app.SettingsError as error:
         raise click.UsageError(str(error)) from None
 
@@ -400,6 +409,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         service=options["kubernetes_service"],
         shutdown_delay_s=options["shutdown_delay"],
         drain_timeout_s=options["drain_timeout"],
+        workers=options["workers"],
         config_path=options["config"],
         log_level=options["log_level"],
         data_plane=data_plane,
@@ -461,6 +471,18 @@ def _one_line(error: click.ClickException) -> str:
     return " ".join(message.split())
 
 
+def _tell_older_version(problem: str) -> None:
+    """Say why we do not start, where an older version waits for us to take over."""
+    if "STICKYPROXY_INHERIT" not in os.environ:
+        return
+    from stickyproxy.fleet.listeners import ListenError, inherit
+    from stickyproxy.fleet.upgrade import tell
+
+    with suppress(ListenError, OSError):
+        if (control := inherit(os.environ).control) is not None:
+            tell(control, {"failed": problem})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process."""
     try:
@@ -470,6 +492,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except click.ClickException as error:
         click.echo(f"stickyproxy: {_one_line(error)}", err=True)
+        _tell_older_version(_one_line(error))
         sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)
     except click.Abort:
         sys.exit(130)

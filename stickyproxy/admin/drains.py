@@ -10,8 +10,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from stickyproxy.core.backends import Backend
-from stickyproxy.core.status import Remaining
+from stickyproxy.core.status import BackendStatus, Remaining
 from stickyproxy.core.values import parse_duration
 
 LONGEST_WAIT_S = 3600.0
@@ -20,7 +19,7 @@ LONGEST_WAIT_S = 3600.0
 class Drains(Protocol):
     """What can be done with a proxy's backends."""
 
-    def find(self, text: str) -> Sequence[Backend]:
+    async def find(self, text: str) -> Sequence[BackendStatus]:
         """Give the backends that a name, an identity, a host or HOST:PORT means."""
         ...
 
@@ -32,11 +31,11 @@ class Drains(Protocol):
         """Take a drain back."""
         ...
 
-    def open_pages(self) -> Mapping[str, int]:
+    async def open_pages(self) -> Mapping[str, int]:
         """Count the open pages of all backends, by identity."""
         ...
 
-    def remaining(self, identity: str) -> Remaining:
+    async def remaining(self, identity: str) -> Remaining:
         """Count what a backend still has open here."""
         ...
 
@@ -49,7 +48,7 @@ def add_routes(app: web.Application, drains: Drains) -> None:
     """Serve /drain and /undrain by GET and POST."""
 
     async def drain(request: web.Request) -> web.Response:
-        backend = _backend(request, drains)
+        backend = await _backend(request, drains)
         wait_s = _duration(request, "wait")
         idle_s = _duration(request, "idle")
         if wait_s is not None and wait_s > LONGEST_WAIT_S:
@@ -60,22 +59,22 @@ def add_routes(app: web.Application, drains: Drains) -> None:
             )
         drains.drain(backend.identity)
         if not wait_s:
-            return _answer(backend, drains.remaining(backend.identity))
+            return _answer(backend, await drains.remaining(backend.identity))
         return _answer(backend, await drains.wait(backend.identity, wait_s, idle_s))
 
     async def undrain(request: web.Request) -> web.Response:
-        backend = _backend(request, drains)
+        backend = await _backend(request, drains)
         drains.undrain(backend.identity)
-        return _answer(backend, drains.remaining(backend.identity))
+        return _answer(backend, await drains.remaining(backend.identity))
 
     for method in ("GET", "POST"):
         app.router.add_route(method, "/drain", drain)
         app.router.add_route(method, "/undrain", undrain)
 
 
-def _answer(backend: Backend, left: Remaining) -> web.Response:
+def _answer(backend: BackendStatus, left: Remaining) -> web.Response:
     found = {
-        "backend": str(backend),
+        "backend": backend.name,
         "pages": left.pages,
         "tunnels": left.tunnels,
         "exchanges": left.exchanges,
@@ -84,16 +83,17 @@ def _answer(backend: Backend, left: Remaining) -> web.Response:
     return web.json_response(found, headers={"Cache-Control": "no-store"})
 
 
-def _backend(request: web.Request, drains: Drains) -> Backend:
+async def _backend(request: web.Request, drains: Drains) -> BackendStatus:
     """Read which backend is meant; a refusal that says what was expected where it is not exactly one."""
     text = request.query.get("backend", "")
     if not text:  # before it is looked for: a backend may have no name
         raise _refused(400, "backend: expected a pod's name, IP or HOST:PORT, as in /drain?backend=10.1.2.3&wait=30s")
-    found = drains.find(text)
+    found = await drains.find(text)
     if len(found) == 1:
         return found[0]
     if found:
-        raise _refused(400, f"backend: expected one, found several at {_shown(text)}: {', '.join(map(str, found))}")
+        names = ", ".join(b.name for b in found)
+        raise _refused(400, f"backend: expected one, found several at {_shown(text)}: {names}")
     raise _refused(404, f"backend: expected one that is listed at /readyz, found {_shown(text)}")
 
 

@@ -1,6 +1,6 @@
 """Prometheus metrics, read from the plain counters when scraped; nothing here is on a request's path."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -16,12 +16,12 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 class StatusCollector(Collector):
     """Turns a status into metric families."""
 
-    def __init__(self, status: Callable[[], Status]) -> None:
+    def __init__(self, status: Status) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
         """Give all metric families of this moment."""
-        status = self._status()
+        status = self._status
         counters = status.counters
         build = GaugeMetricFamily("stickyproxy_build_info", "Version of this proxy; always 1.", labels=["version"])
         build.add_metric([__version__], 1)
@@ -61,6 +61,8 @@ class StatusCollector(Collector):
         for kind, count in counters.failures.items():
             failures.add_metric([kind], count)
         yield failures
+        yield _gauge("workers", "Data planes that serve: processes with --workers.", status.serving)
+        yield _counter("worker_restarts", "Worker processes that ended and were replaced.", status.restarts)
         yield _gauge("open_connections", "Client connections that are not tunnels.", counters.open_connections)
         yield _gauge("open_tunnels", "Open tunnels (WebSockets and other upgrades).", status.tunnels)
         yield _counter("connections", "Client connections accepted.", counters.connections)
@@ -90,7 +92,7 @@ class StatusCollector(Collector):
         yield faults
 
 
-def render(status: Callable[[], Status]) -> bytes:
+def render(status: Status) -> bytes:
     """Render all metrics in OpenMetrics text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StatusCollector(status))

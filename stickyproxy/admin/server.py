@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from stickyproxy.core.sidecar import AppLife
@@ -38,7 +38,10 @@ class AdminServer:
     """Serves the admin port until closed; `app_life` judges the app in the same pod, where there is one."""
 
     def __init__(
-        self, status: Callable[[], Status], drains: Drains, app_life: Callable[[], AppLife] | None = None
+        self,
+        status: Callable[[], Awaitable[Status]],
+        drains: Drains,
+        app_life: Callable[[], Awaitable[AppLife]] | None = None,
     ) -> None:
         self._status = status
         self._drains = drains
@@ -67,11 +70,11 @@ class AdminServer:
     async def _app_livez(self, request: web.Request) -> web.Response:
         if self._app_life is None:
             return _text("/app/livez needs --local-backend HOST:PORT: it judges the app in this proxy's own pod\n", 404)
-        life = self._app_life()
+        life = await self._app_life()
         return _text(f"{life.text}\n", 200 if life.alive else 503)
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        status = self._status()
+        status = await self._status()
         lines = [status.readiness.text]
         problem = f"PROBLEM: {status.discovery.problem}" if status.discovery.problem else "ok"
         lines.append(f"discovery: {status.discovery.source}: {problem}")
@@ -83,13 +86,13 @@ class AdminServer:
         return _text("\n".join(lines) + "\n", 200 if status.readiness.ready else 503)
 
     async def _backends(self, request: web.Request) -> web.Response:
-        pages = self._drains.open_pages()
+        pages = await self._drains.open_pages()
         backends = [
             {
                 "name": b.name, "identity": b.identity, "address": b.address, "phase": b.phase.value,
                 "drained": b.ordered, "pages": pages.get(b.identity, 0), "tunnels": b.tunnels,
             }
-            for b in self._status().backends
+            for b in (await self._status()).backends
         ]  # fmt: skip
         return web.json_response(backends, headers={"Cache-Control": "no-store"})
 
@@ -97,7 +100,7 @@ class AdminServer:
         # Imported with the first scrape: who does not scrape does not pay for it.
         from stickyproxy.admin.metrics import CONTENT_TYPE, render
 
-        return web.Response(body=render(self._status), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=render(await self._status()), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _text(text: str, status: int = 200) -> web.Response:

@@ -4,7 +4,7 @@ A session counts from its first request on, before its socket opens: otherwise a
 backend. Such an arrival fades with a half-life, since a visitor without a socket leaves nothing behind.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
 from stickyproxy.core.backends import Backend
@@ -21,13 +21,15 @@ SLOW_START_FLOOR = 0.1
 class Load:
     """What one backend carries here; the data plane counts `tunnels` up and down.
 
+    elsewhere: tunnels of this proxy's other workers.
     since: when it was first seen. warming: when its slow start began, which a backend that was out has a second time.
     """
 
-    __slots__ = ("_arrivals", "_at", "since", "tunnels", "warming")
+    __slots__ = ("_arrivals", "_at", "elsewhere", "since", "tunnels", "warming")
 
     def __init__(self, since: float) -> None:
         self.tunnels = 0
+        self.elsewhere = 0
         self.since = since
         self.warming = since
         self._arrivals = 0.0
@@ -46,15 +48,19 @@ class Load:
 
 
 class Balancer:
-    """Chooses a backend for a new session; times are seconds of any one monotonic clock."""
+    """Chooses a backend for a new session; times are seconds of any one monotonic clock.
 
-    __slots__ = ("_ejections", "_random", "_slow_start_s", "_started", "loads", "outdated")
+    on_arrival: hears of each choice, where other workers shall know.
+    """
+
+    __slots__ = ("_ejections", "_random", "_slow_start_s", "_started", "loads", "on_arrival", "outdated")
 
     def __init__(self, slow_start_s: float, random: Random, ejections: Ejections | None = None) -> None:
         self._slow_start_s = slow_start_s
         self._random = random
         self._ejections = ejections
         self._started = False
+        self.on_arrival: Callable[[str], None] | None = None
         self.loads: dict[str, Load] = {}
         self.outdated: frozenset[str] = frozenset()  # identities that a rollout is about to replace
 
@@ -88,13 +94,15 @@ class Balancer:
         best: list[Backend] = []
         for backend in candidates:
             load = self.loads[backend.identity]
-            score = (load.tunnels + load.arrivals(now) + 1.0) / self._weight(load, now)
+            score = (load.tunnels + load.elsewhere + load.arrivals(now) + 1.0) / self._weight(load, now)
             if score < lowest:
                 lowest, best = score, [backend]
             elif score == lowest:
                 best.append(backend)
         chosen = best[0] if len(best) == 1 else self._random.choice(best)
         self.loads[chosen.identity].arrive(now)
+        if self.on_arrival is not None:
+            self.on_arrival(chosen.identity)
         if self._ejections is not None:
             self._ejections.tried(chosen.identity, now)
         return chosen

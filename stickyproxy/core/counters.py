@@ -31,6 +31,17 @@ class Counters:
         self.moved: Counter[str] = Counter()  # moved pins by cause
         self.faults: Counter[str] = Counter()  # own answers by reason
 
+    def add(self, other: "Counters") -> None:
+        """Add what another data plane has counted."""
+        for name in self.__slots__:
+            mine, more = getattr(self, name), getattr(other, name)
+            if isinstance(mine, Counter):
+                mine.update(more)
+            elif isinstance(mine, list):
+                mine[:] = [a + b for a, b in zip(mine, more, strict=True)]
+            else:
+                setattr(self, name, mine + more)
+
     def count_pick(self, pick: Pick) -> None:
         """Count the pin of an exchange whose backend took the request."""
         if pick.pin is Pin.KEPT:

@@ -4,7 +4,7 @@ Laws: bounded in number, and the file that was shown longest ago goes first; a f
 the one that showed it last, since a backend gives up a file with a page that showed it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 LONGEST_PATH = 512
 """Bytes of a path that is remembered; NiceGUI's are some 60 and the file's name."""
@@ -26,6 +26,15 @@ class Files:
     def find(self, path: bytes) -> str | None:
         """Give the identity of the backend that showed a file last; None where it is not known."""
         return self._identities.get(path)
+
+    def hear(self, paths: Mapping[bytes, str]) -> None:
+        """Remember what another data plane knows."""
+        for path, identity in paths.items():
+            self.learn((path,), identity)
+
+    def items(self) -> Iterator[tuple[bytes, str]]:
+        """Give all paths with the identities of their backends, in order of last sight."""
+        yield from self._identities.items()
 
     def learn(self, paths: Iterable[bytes], identity: str) -> None:
         """Remember the files that a page shows."""

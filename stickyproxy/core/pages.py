@@ -5,17 +5,20 @@ used longest ago goes first. Times are seconds of any one monotonic clock.
 """
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+
+from stickyproxy.core.news import PageNews
 
 
 class Page:
     """One page: the identity of its backend, who loaded it from where (`visitor`, if known), its open sockets.
 
     `version` is that of the NiceGUI that built it; empty where only its sockets have been seen. `built`: when it was
-    first seen. `worked`: a backend has accepted a socket of it here.
+    first seen. `worked`: a backend has accepted a socket of it here. `told`: when the other workers were last told of
+    it; None where it is theirs.
     """
 
-    __slots__ = ("built", "identity", "seen", "sockets", "version", "visitor", "worked")
+    __slots__ = ("built", "identity", "seen", "sockets", "told", "version", "visitor", "worked")
 
     def __init__(self, identity: str, seen: float, visitor: Hashable, version: bytes) -> None:
         self.identity = identity
@@ -24,6 +27,7 @@ class Page:
         self.visitor = visitor
         self.version = version
         self.sockets = 0
+        self.told: float | None = None
 
 
 class Pages:
@@ -46,6 +50,31 @@ class Pages:
     def find(self, page: bytes) -> Page | None:
         """Give a page; None where it is not known."""
         return self._pages.get(page)
+
+    def hear(self, page: bytes, news: PageNews, now: float) -> None:
+        """Remember what another data plane knows of a page; an empty identity says that it shall leave.
+
+        It may be told again after half of the time to live only, so it is kept for half as long again. An open socket
+        here goes on being counted here.
+        """
+        found = self._pages.pop(page, None)
+        if found is None:
+            if not news.identity:
+                return
+            while len(self._pages) >= self._limit:
+                del self._pages[next(iter(self._pages))]
+            found = Page(news.identity, now, news.visitor, news.version)
+        found.identity = news.identity
+        found.version = news.version or found.version
+        found.visitor = news.visitor or found.visitor
+        found.worked |= news.worked
+        found.seen = now + self._ttl_s / 2
+        found.told = now if found.sockets else None
+        self._pages[page] = found
+
+    def items(self) -> Iterator[tuple[bytes, Page]]:
+        """Give all pages, in order of last use."""
+        yield from self._pages.items()
 
     def learn(self, page: bytes, identity: str, now: float, visitor: Hashable = None, version: bytes = b"") -> Page:
         """Remember that a backend built a page or accepted its socket."""

@@ -1,6 +1,6 @@
 """The settings of the running proxy, in groups; every field says its unit and why its default is what it is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
@@ -141,6 +141,15 @@ class Settings:
     """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""
 
 
+def share_of(settings: Settings, workers: int) -> Settings:
+    """Give the settings of one of several workers: what is a bound for all of them together is divided."""
+    return replace(
+        settings,
+        help=replace(settings.help, asset_cache_bytes=settings.help.asset_cache_bytes // workers),
+        failures=replace(settings.failures, retry_floor=-(-settings.failures.retry_floor // workers)),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """What stands around the data plane: ports, discovery, the end."""
@@ -158,6 +167,8 @@ class ServiceSettings:
     send it visitors until then."""
     drain_timeout_s: float = 20.0
     """For open work after that; both together stay below Kubernetes' default grace period of 30 s."""
+    workers: int = 1
+    """Processes that serve; 1: the data plane stands in the only one."""
     config_path: str = ""
     log_level: str = "info"
     data_plane: Settings = field(default_factory=Settings)

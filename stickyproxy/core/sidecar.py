@@ -44,6 +44,14 @@ def suspect(waits: Sequence[float], stuck_after_s: float) -> bool:
     return longest >= stuck_after_s and any(wait >= min(QUEUED_S, stuck_after_s) for wait in others)
 
 
+class AppSigns(NamedTuple):
+    """What a data plane sees of the app; the fields are as in `judge_app`."""
+
+    listens: bool | None
+    waits: tuple[float, ...]
+    silent_s: float
+
+
 class AppLife(NamedTuple):
     """Whether the app's container should live on; `text` is one line for a person."""
 
@@ -73,3 +81,10 @@ def judge_app(
     return AppLife(
         True, f"alive: {doubt}{len(waits)} requests wait for a first byte, the longest {max(waits, default=0):.0f} s"
     )
+
+
+def judge_signs(local: Address, signs: Sequence[AppSigns], stuck_after_s: float) -> AppLife:
+    """Decide by what several data planes see, which share an app: what it says to one of them counts for all."""
+    listens = next((s.listens for s in signs), None)
+    waits = [wait for s in signs for wait in s.waits]
+    return judge_app(local, listens, waits, min((s.silent_s for s in signs), default=0.0), stuck_after_s)

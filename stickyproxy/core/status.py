@@ -53,9 +53,10 @@ class DiscoveryStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of one proxy at one moment; `counters` are the living ones, to be read only.
+    """The state of one proxy at one moment, all its workers together.
 
-    `app`: one line on the app in the same pod; empty where the proxy is no sidecar.
+    `app`: one line on the app in the same pod; empty where the proxy is no sidecar. `workers`: data planes wanted, of
+    which `serving` accept connections; `restarts`: how many have been replaced.
     """
 
     readiness: Readiness
@@ -64,3 +65,6 @@ class Status:
     counters: Counters
     tunnels: int
     app: str = ""
+    workers: int = 1
+    serving: int = 1
+    restarts: int = 0

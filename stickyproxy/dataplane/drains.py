@@ -52,14 +52,6 @@ class Drains:
         """
         return identity in self._emptied
 
-    def find(self, text: str) -> list[Backend]:
-        """Give the backends that a name, an identity, a host or HOST:PORT means; several, where a host has several."""
-        # A sidecar reaches its own pod at another address than discovery lists, and is asked by the listed one.
-        listed = {b.identity: b.address for b in self._proxy.listed}
-        known = [(b, {b.address, listed.get(b.identity, b.address)}) for b in self._proxy.snapshot.backends]
-        exact = [b for b, places in known if text in (b.identity, b.name, *map(str, places))]
-        return exact or [b for b, places in known if any(text.strip("[]") == place.host for place in places)]
-
     def drain(self, identity: str) -> None:
         """Send no new sessions and no new documents to a backend."""
         if identity not in self._ordered:

@@ -7,8 +7,10 @@ coarse sweep serves all deadlines.
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 from urllib.parse import parse_qsl
 
@@ -19,11 +21,13 @@ from stickyproxy.core.counters import Counters
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
+from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
+from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
-from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Status
+from stickyproxy.core.status import BackendStatus
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
@@ -34,6 +38,9 @@ from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
 from stickyproxy.dataplane.sockets import tune_socket
 from stickyproxy.dataplane.tunnel import Tunnel
+
+FIRST_REQUEST_S = 0.05
+"""Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart every browser comes at once."""
@@ -78,7 +85,7 @@ class Proxy:
         self._downstreams: set[Downstream] = set()
         self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
         self._dispersal = Dispersal(self.loop, random, Tunnel.part)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -156,6 +163,15 @@ class Proxy:
             return next((value for name, value in parse_qsl(query) if name == wanted.name), None) or None
         return downstream.client(head.fields)
 
+    def hear(self, news: News) -> None:
+        """Take in which pages and files somebody else knows."""
+        now = self.time()
+        for page, told in news.pages.items():
+            self.pages.hear(page, told, now)
+            if told.version and told.identity in self.snapshot.by_identity:
+                self.versions[told.identity] = told.version
+        self.files.hear(news.files)
+
     def is_health_path(self, target: bytes) -> bool:
         """Say whether a target is one of `--health-path`, whatever its query."""
         return target.partition(b"?")[0] in self.settings.health.paths
@@ -170,8 +186,8 @@ class Proxy:
             missing=self.sidecar.missing() if self.sidecar is not None else "",
         )
 
-    def status(self, discovery: DiscoveryStatus) -> Status:
-        """Report the state of this moment."""
+    def report(self, *, thorough: bool = False) -> Report:
+        """Report the state of this moment; a thorough one walks over all pages and connections."""
         backends = []
         for backend in self.snapshot.backends:
             pool = self.pools.get(backend.identity)
@@ -183,8 +199,13 @@ class Proxy:
                     *self.failures.describe(backend.identity),
                 )
             )  # fmt: skip
-        app = self.sidecar.line() if self.sidecar is not None else ""
-        return Status(self.health(), discovery, tuple(backends), self.counters, len(self.tunnels), app)
+        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels))
+        if self.sidecar is not None:
+            report = replace(report, app=self.sidecar.line(), signs=self.sidecar.signs())
+        if thorough:
+            exchanges = Counter(d.backend.identity for d in self._downstreams if d.backend is not None)
+            report = replace(report, pages=self.drains.open_pages(), exchanges=exchanges)
+        return report
 
     def exchanges_at(self, identity: str) -> Iterator[Exchange]:
         """Give the running exchanges that have a connection to a backend."""
@@ -201,10 +222,12 @@ class Proxy:
     # Connections.
 
     async def listen(self, listener: socket.socket) -> None:
-        """Accept clients on a bound socket; what is set on it, accepted connections inherit."""
+        """Accept clients on one more bound socket; what is set on it, accepted connections inherit."""
         tune_socket(listener, self.settings.keepalive_s)
-        self._server = await self.loop.create_server(lambda: Downstream(self), sock=listener, backlog=BACKLOG)
-        self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+        server = await self.loop.create_server(lambda: Downstream(self), sock=listener, backlog=BACKLOG)
+        self._servers.append(server)
+        if self._sweep_timer is None:
+            self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
 
     def tune(self, transport: asyncio.Transport) -> None:
         """Set TCP options on a connection to a backend."""
@@ -281,18 +304,27 @@ class Proxy:
 
     # The end.
 
-    async def leave(self, delay_s: float, timeout_s: float) -> None:
-        """Serve on for a while, unready, until load balancers send nobody here any more; then drain."""
+    def stop_accepting(self) -> None:
+        """Close the listeners; idempotent."""
+        for server in self._servers:
+            server.close()
+
+    def announce(self) -> None:
+        """Be unready from now on, and begin to watch the tunnels that will be closed."""
         self.draining = True
         self._dispersal.watch(self.tunnels)
+
+    async def leave(self, delay_s: float, timeout_s: float) -> None:
+        """Serve on for a while, unready, until load balancers send nobody here any more; then drain."""
+        self.announce()
         await asyncio.sleep(delay_s)
         await self.drain(timeout_s)
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let exchanges finish, close tunnels spread over the time, drop the rest at its end."""
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        self.stop_accepting()
+        await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
         for downstream in list(self._downstreams):
             downstream.close_if_idle()
         self._dispersal.watch(self.tunnels)
@@ -306,8 +338,7 @@ class Proxy:
         """Drop every connection and wait until all are gone."""
         self.draining = True
         self._dispersal.stop()
-        if self._server is not None:
-            self._server.close()
+        self.stop_accepting()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         for downstream in list(self._downstreams):
@@ -317,5 +348,5 @@ class Proxy:
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()
-        if self._server is not None:
-            await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.listeners import listening_marks
 from stickyproxy.core.settings import SidecarSettings
-from stickyproxy.core.sidecar import AppLife, judge_app, localise, suspect
+from stickyproxy.core.sidecar import AppSigns, localise
 from stickyproxy.dataplane.sockets import find_listener, is_own_host, silence_s
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class Sidecar:
         self._looked = float("-inf")
         self._has_listened = False
         self._heard = 0.0  # loop time of the youngest answer that a sweep has seen
-        self._was_alive = True
         self._has_looked = False  # for its backend
 
     # Which backend it is.
@@ -108,19 +107,14 @@ class Sidecar:
         if self._own is not None and (pool := self._proxy.pools.get(self._own.identity)):
             self._heard = max(self._heard, pool.last_answer)
 
-    def life(self) -> AppLife:
-        """Judge the app for its container's liveness probe, and log what changes."""
+    def signs(self) -> AppSigns:
+        """Give what is seen of the app's life here."""
         now = self._proxy.time()
         waits: list[float] = []
         if self._own is not None:
             exchanges = self._proxy.exchanges_at(self._own.identity)
             waits = [now - since for since in (e.unanswered_since() for e in exchanges) if since is not None]
-        silent_s = self._silence_s(now) if suspect(waits, self._stuck_after_s) else 0.0
-        life = judge_app(self._local, self.listens(), waits, silent_s, self._stuck_after_s)
-        if life.alive != self._was_alive:
-            self._was_alive = life.alive
-            (self._proxy.log.info if life.alive else self._proxy.log.warning)("/app/livez: %s", life.text)
-        return life
+        return AppSigns(self.listens(), tuple(waits), self._silence_s(now) if self._own is not None else float("inf"))
 
     def _silence_s(self, now: float) -> float:
         """Give the seconds since the app sent anything, to whomever; stop looking where it is known to be alive."""

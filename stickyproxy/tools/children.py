@@ -1,24 +1,23 @@
 """Child processes of a command, and the ports they listen on.
 
 Laws:
-- A child never outlives its parent, not even one that is killed by SIGKILL: the kernel ends it (see `LEASH`).
+- A child never outlives its parent, not even one that is killed by SIGKILL: the kernel ends it (`leash.py`).
 - `Child.end` may be called at any time, also twice, and returns when the process is gone.
 """
 
 import asyncio
 import contextlib
 import errno
-import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from stickyproxy.core.values import Address
+from stickyproxy.leash import leashed
 
 READY_LINE: Final = "ready"
 """What a child prints on a line of its own once it accepts connections."""
@@ -28,24 +27,6 @@ STOP_LIMIT_S: Final = 2.0
 
 LINE_LIMIT_BYTES: Final = 1 << 20
 """Longest line of output that is passed on; a log line is far shorter. Of a longer one only the end is."""
-
-LEASH: Final = """
-import os, sys
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL; exec keeps it
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)  # the parent died before the leash was on
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Program that has the kernel kill it when its parent dies, then becomes the command behind its parent's pid.
-
-A `preexec_fn` would do the same, but is unsafe in a parent with threads (Python 3.12 warns of it)."""
-
-
-def leashed(command: list[str]) -> list[str]:
-    """Return `command` so that it is killed when this process dies. Linux binds this to the thread that starts it."""
-    return [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *command]
 
 
 def how_it_ended(returncode: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ from stickyproxy.cli import cli
 from stickyproxy.core.backends import Backend, Phase
 from stickyproxy.core.status import DiscoveryStatus
 from stickyproxy.core.values import Address
+from stickyproxy.dataplane.local import LocalPlane
+from stickyproxy.fleet.fleet import Fleet
 from stickyproxy.tools import drain as tool
 
 from .command import command
@@ -49,7 +52,9 @@ class Admin:
 
 @asynccontextmanager
 async def admin_of(running: Running) -> AsyncIterator[Admin]:
-    server = AdminServer(lambda: running.proxy.status(DiscoveryStatus("a test", "")), running.proxy.drains)
+    fleet = Fleet([LocalPlane(running.proxy)], None, logging.getLogger("stickyproxy"))
+    fleet._listed = {b.identity: b for b in running.proxy.listed}
+    server = AdminServer(lambda: fleet.status(DiscoveryStatus("a test", "")), fleet)
     listener = socket.create_server(("127.0.0.1", 0))
     await server.listen(listener)
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from stickyproxy.core.backends import Backend, Phase, Secrets
 from stickyproxy.core.settings import Settings, SidecarSettings, TimeSettings
-from stickyproxy.core.sidecar import AppLife
+from stickyproxy.core.sidecar import AppLife, judge_signs
 from stickyproxy.core.values import Address
 from stickyproxy.dataplane import sidecar as module
 
@@ -52,8 +52,9 @@ async def sidecar(
 
 
 def life(running: Running) -> AppLife:
-    assert running.proxy.sidecar is not None
-    return running.proxy.sidecar.life()
+    sidecar = running.proxy.sidecar
+    assert sidecar is not None
+    return judge_signs(sidecar._local, [sidecar.signs()], sidecar._stuck_after_s)
 
 
 # Where sessions go.

@@ -29,7 +29,7 @@ class Command:
         self._capsys = capsys
         self._folder = folder
         self.ran: list[tuple[ServiceSettings, app.Load]] = []
-        monkeypatch.setattr(app, "run", lambda settings, load: self.ran.append((settings, load)))
+        monkeypatch.setattr(app, "run", lambda settings, load, _: self.ran.append((settings, load)))
 
     def env(self, **variables: str) -> None:
         for name, value in variables.items():
@@ -159,6 +159,7 @@ SINGLE: list[tuple[str, str, Any, Reading]] = [
     ("max-headers", "7", 7, lambda s: plane(s).limits.headers),
     ("tcp-keepalive", "0", 0.0, lambda s: plane(s).keepalive_s),
     ("drain-timeout", "0", 0.0, lambda s: s.drain_timeout_s),
+    ("workers", "4", 4, lambda s: s.workers),
     ("log-level", "debug", "debug", lambda s: s.log_level),
 ]
 
@@ -415,7 +416,9 @@ WRONG = [
     (["--max-headers", "²"], "--max-headers"),
     (["--tcp-keepalive", "x"], "--tcp-keepalive"),
     (["--drain-timeout", "x"], "--drain-timeout"),
-    (["--workers", "2"], "--workers"),
+    (["--workers", "0"], "--workers"),
+    (["--workers", "257"], "--workers"),
+    (["--workers", "many"], "--workers"),
     (["--log-level", "loud"], "--log-level"),
     (["--config", "/does/not/exist"], "--config"),
     (["--config", "/"], "--config"),
@@ -469,7 +472,7 @@ def test_neither_backends_nor_a_name_is_wrong(command: Command) -> None:
         ("affinity", "ip"),
         ("backend", "a:1,b"),
         ("ready_needs_backend", "perhaps"),
-        ("workers", "4"),
+        ("workers", "-4"),
         ("config", "/does/not/exist"),
     ],
 )
@@ -491,7 +494,7 @@ def test_a_wrong_variable_is_named(command: Command, name: str, text: str) -> No
         ("listen = 'a:1'\nlisten = 'b:1'", "expected TOML"),
         ("hold = 'soon'", "--hold"),
         ("listen = 8080", "--listen"),
-        ("workers = 2", "--workers"),
+        ("workers = 0", "--workers"),
         ("max-headers = 1.5", "--max-headers"),
         ("affinity = 1", "--affinity"),
         ("ready-needs-backend = 'perhaps'", "--ready-needs-backend"),
@@ -544,7 +547,7 @@ def test_an_unknown_command_is_named(command: Command) -> None:
 
 
 def test_a_port_that_cannot_be_had_ends_like_a_wrong_setting(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken(settings: ServiceSettings, load: app.Load) -> None:
+    def taken(settings: ServiceSettings, load: app.Load, arguments: list[str]) -> None:
         raise app.SettingsError("--listen: cannot listen on 0.0.0.0:80")
 
     monkeypatch.setattr(app, "run", taken)

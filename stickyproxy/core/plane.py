@@ -1,0 +1,136 @@
+"""What the composition root asks of a data plane, be it in this process or in one of several workers.
+
+Law: reports of several data planes add up to one, and one alone is its own sum, so that nobody who reads a status
+knows how many there are.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from stickyproxy.core.backends import Backend
+from stickyproxy.core.counters import Counters
+from stickyproxy.core.health import Readiness
+from stickyproxy.core.news import News
+from stickyproxy.core.sidecar import AppSigns
+from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Remaining, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a data plane says of itself; `pages` and `exchanges`, by identity, only where a thorough one is asked for.
+
+    `serving`: it accepts connections. `restarts`: how often its process was replaced.
+    """
+
+    readiness: Readiness
+    counters: Counters
+    backends: tuple[BackendStatus, ...] = ()
+    tunnels: int = 0
+    serving: bool = True
+    restarts: int = 0
+    pages: Counter[str] = field(default_factory=Counter)
+    exchanges: Counter[str] = field(default_factory=Counter)
+    app: str = ""
+    signs: AppSigns | None = None
+
+
+class Plane(Protocol):
+    """One data plane, near or far; whatever cannot be reached is left out of sums and never waited for without end."""
+
+    def apply(self, backends: Sequence[Backend]) -> None:
+        """Put a whole new set of backends in force."""
+        ...
+
+    def order(self, identity: str, *, drain: bool) -> None:
+        """Let a backend drain, or take that back."""
+        ...
+
+    def hear(self, news: News) -> None:
+        """Take in what somebody else knows."""
+        ...
+
+    async def known(self) -> News:
+        """Give all pages and files, for a successor."""
+        ...
+
+    async def report(self, *, thorough: bool = False) -> Report:
+        """Report the state of this moment."""
+        ...
+
+    async def wait(self, identity: str, wait_s: float, idle_s: float | None) -> None:
+        """Wait until a backend has nothing open here, for so long at the most (see `Drains.wait`)."""
+        ...
+
+    async def leave(self, delay_s: float, timeout_s: float) -> None:
+        """Serve on for a while, unready; then stop accepting, and end when all is closed or the time is over."""
+        ...
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        ...
+
+
+def total(reports: Sequence[Report], discovery: DiscoveryStatus) -> Status:
+    """Add reports up."""
+    counters = Counters()
+    for report in reports:
+        counters.add(report.counters)
+    serving = [r for r in reports if r.serving]
+    return Status(
+        _readiness(reports, serving),
+        discovery,
+        _backends([r.backends for r in serving]),
+        counters,
+        sum(r.tunnels for r in serving),
+        next((r.app for r in serving), ""),
+        workers=len(reports),
+        serving=len(serving),
+        restarts=sum(r.restarts for r in reports),
+    )
+
+
+def remaining(reports: Iterable[Report], identity: str) -> Remaining:
+    """Count what a backend still has open anywhere, from thorough reports."""
+    serving = [r for r in reports if r.serving]
+    return Remaining(
+        pages=sum(r.pages[identity] for r in serving),
+        tunnels=sum(b.tunnels for r in serving for b in r.backends if b.identity == identity),
+        exchanges=sum(r.exchanges[identity] for r in serving),
+    )
+
+
+def _readiness(reports: Sequence[Report], serving: Sequence[Report]) -> Readiness:
+    """Be as ready as the least ready worker that serves; one that is being replaced takes nobody's readiness away."""
+    worst = min((r.readiness for r in serving), key=lambda readiness: readiness.ready, default=None)
+    if len(reports) == 1 and worst is not None:
+        return worst
+    workers = f"{len(serving)} of {len(reports)} workers"
+    if worst is None:
+        return Readiness(False, f"not ready: {workers} serve")
+    return Readiness(worst.ready, f"{worst.text}, {workers}")
+
+
+def _backends(lists: Sequence[tuple[BackendStatus, ...]]) -> tuple[BackendStatus, ...]:
+    """Merge what is said of each backend; each worker judges by itself which of them fail."""
+    if len(lists) == 1:
+        return lists[0]
+    by_identity: dict[str, list[BackendStatus]] = {}
+    for backends in lists:
+        for backend in backends:
+            by_identity.setdefault(backend.identity, []).append(backend)
+    merged = []
+    for said in by_identity.values():
+        troubled = sorted((b for b in said if b.trouble), key=lambda b: not b.ejected)
+        where = "" if len(troubled) == len(lists) else f"in {len(troubled)} of {len(lists)} workers "
+        merged.append(
+            replace(
+                said[0],
+                tunnels=sum(b.tunnels for b in said),
+                idle=sum(b.idle for b in said),
+                ejected=any(b.ejected for b in said),
+                trouble=f"{where}{troubled[0].trouble}" if troubled else "",
+            )
+        )
+    return tuple(merged)
