@@ -14,7 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,6 +95,7 @@ class Cluster:
 
     def __init__(self, folder: Path, times: Times, random: random.Random) -> None:
         self.times = times
+        self.workers = 1  # of each proxy
         self.random = random
         self.api = FakeApi()
         self.service = Service(times.view_s)
@@ -233,6 +234,7 @@ class Cluster:
             "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin_port}",
             "--shutdown-delay", f"{times.shutdown_delay_s:g}s", "--drain-timeout", f"{times.drain_timeout_s:g}s",
             "--slow-start", f"{times.slow_start_s:g}s", "--secret", "the same in every replica",
+            "--workers", str(self.workers),
         ]  # fmt: skip
         proxy = ProxyPod(port, admin_port, self._child(f"proxy-{port}", command))
         await proxy.child.start(self._environment)
@@ -264,6 +266,16 @@ class Cluster:
         self.proxies.remove(proxy)
         proxy.child.signal(signal.SIGKILL)
         self.service.see([p.port for p in self.proxies])
+
+    def kill_worker(self) -> None:
+        """Let a worker crash, any of those that there are."""
+        pids = [
+            int(pid)
+            for proxy in self.proxies
+            for pid in Path(f"/proc/{proxy.child.pid}/task/{proxy.child.pid}/children").read_text().split()
+        ]
+        with suppress(ProcessLookupError):  # it is being replaced right now
+            os.kill(self.random.choice(pids), signal.SIGKILL)
 
     async def metric(self, name: str) -> float:
         """Sum a counter's samples over all proxies."""

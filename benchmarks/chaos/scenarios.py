@@ -31,6 +31,7 @@ MANY = 50
 LONGEST_WAIT_S = 3.0
 UNEVEN = 0.2
 FLAPS = 5
+KILL_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Plan:
     pages: int = 200
     load: float = 3.0
     flapping_s: float = 30.0
+    killing_s: float = 60.0
     times: Times = field(default_factory=Times)
     seed: int = 1
 
@@ -47,6 +49,7 @@ class Plan:
 QUICK = Plan(
     pages=30,
     flapping_s=5.0,
+    killing_s=8.0,
     times=Times(shutdown_delay_s=1.5, drain_timeout_s=5.0, pre_stop_s=4.0, pre_stop_idle_s=0.5, slow_start_s=1.0),
 )
 
@@ -147,7 +150,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(plan: Plan, pods: int, pages: int) -> AsyncIterator[Stage]:
+async def staged(plan: Plan, pods: int, pages: int, *, proxies: int = 2, workers: int = 1) -> AsyncIterator[Stage]:
     """Run a cluster with so many pods, two proxies, open pages and a load."""
     rng = random.Random(plan.seed)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
@@ -157,7 +160,8 @@ async def staged(plan: Plan, pods: int, pages: int) -> AsyncIterator[Stage]:
             Cluster(Path(folder), plan.times, rng) as cluster,
             aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout) as http,
         ):
-            await start(cluster, pods)
+            cluster.workers = workers
+            await start(cluster, pods, proxies)
             crowd = Crowd(cluster.service.url, http, rng, plan.times.click_s)
             try:
                 await crowd.join(pages)
@@ -362,6 +366,26 @@ async def scales(stage: Stage) -> Outcome:
     return outcome
 
 
+async def workers_killed(stage: Stage) -> Outcome:
+    """Kill one of a proxy's workers every two seconds: pages reconnect to the others, and lose nothing."""
+    outcome = Outcome(f"SIGKILL of a worker every {KILL_EVERY_S:g} s for {stage.plan.killing_s:g} s")
+    stage.begin()
+    began = time.monotonic()
+    kills = 0
+    while time.monotonic() - began < stage.plan.killing_s:
+        stage.cluster.kill_worker()
+        kills += 1
+        await asyncio.sleep(KILL_EVERY_S)
+    await stage.finish(outcome, crash=True)
+    outcome.figure("kills", kills)
+    outcome.figure("reconnects", len(stage.reconnects(began)))
+    restarts = await stage.cluster.metric("stickyproxy_worker_restarts_total")
+    outcome.exact("workers replaced", restarts, kills)
+    outcome.exact("reloads", stage.reloaded(), 0)
+    outcome.figure("longest wait", f"{max(stage.waits(), default=0):.1f}s")
+    return outcome
+
+
 Scenario = Callable[[Stage], Awaitable[Outcome]]
 
 SCENARIOS: dict[str, Scenario] = {
@@ -372,6 +396,7 @@ SCENARIOS: dict[str, Scenario] = {
     "kill-proxy-bare": proxy_killed_bare,
     "flapping": readiness_flaps,
     "scale": scales,
+    "kill-workers": workers_killed,
 }
 
 
@@ -390,7 +415,7 @@ async def run(names: Iterable[str], plan: Plan, say: Callable[[str], None]) -> l
                 say(f"  log: {line}")
 
     wanted = list(names)
-    shared = [name for name in wanted if name != "scale"]
+    shared = [name for name in wanted if name not in ("scale", "kill-workers")]
     if shared:
         async with staged(plan, 3, plan.pages) as stage:
             for name in shared:
@@ -398,4 +423,7 @@ async def run(names: Iterable[str], plan: Plan, say: Callable[[str], None]) -> l
     if "scale" in wanted:
         async with staged(plan, 1, plan.pages // 10) as stage:
             await one("scale", stage)
+    if "kill-workers" in wanted:
+        async with staged(plan, 3, plan.pages, proxies=1, workers=2) as stage:
+            await one("kill-workers", stage)
     return outcomes

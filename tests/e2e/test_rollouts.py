@@ -68,6 +68,11 @@ async def test_old_sessions_stay_while_the_app_scales_up_and_new_ones_are_spread
         expect_held(await SCENARIOS["scale"](stage))
 
 
+async def test_workers_that_are_killed_again_and_again_cost_no_page_its_state(nicegui: None) -> None:
+    async with staged(QUICK, 3, QUICK.pages, proxies=1, workers=2) as stage:
+        expect_held(await SCENARIOS["kill-workers"](stage))
+
+
 @pytest.mark.extended
 @pytest.mark.timeout(300)
 async def test_readiness_that_flaps_for_half_a_minute_moves_no_pin(nicegui: None) -> None:
