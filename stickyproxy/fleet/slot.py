@@ -101,7 +101,8 @@ class Slot:
         self._process: asyncio.subprocess.Process | None = None
         self._run: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._heard = self._started = 0.0
+        self._heard = 0.0
+        self._served: float | None = None  # since when, where it does
         self._deaths = 0  # in a row, soon after the start
         self._leave_at: float | None = None
         self._drain_s = 0.0
@@ -177,7 +178,7 @@ class Slot:
                 self._process.kill()
 
     def _replace(self) -> None:
-        lived = self._loop.time() - self._started
+        lived = self._loop.time() - self._served if self._served is not None else 0.0
         self._deaths = self._deaths + 1 if lived < self._shared.soon_s else 0
         self.restarts += 1
         wait_s = backoff_s(self._deaths)
@@ -193,7 +194,7 @@ class Slot:
             ours.setblocking(False)
             numbers = tuple(listener.fileno() for listener in shared.listeners if listener.fileno() >= 0)
             home = str(Path(stickyproxy.__file__).parents[1])
-            self._started = self._heard = self._loop.time()
+            self._heard, self._served = self._loop.time(), None
             try:
                 self._process = process = await asyncio.create_subprocess_exec(
                     *leashed([*shared.python, home, str(theirs.fileno())], _IGNORED),
@@ -234,6 +235,7 @@ class Slot:
         elif name == "news":
             self._shared.told(self, *arguments)
         elif name == "serves":
+            self._served = self._heard
             self._step(Event.SERVES)
             if self._leave_at is not None:
                 self._channel.send("leave")  # type: ignore[union-attr]

@@ -107,3 +107,15 @@ def test_every_state_ends_when_the_proxy_does() -> None:
         for end in (rules.Event.LEAVE, rules.Event.CLOSE):
             left = step(step(state_, end), rules.Event.DEATH)
             assert left is rules.State.ENDED, (state_, end)
+
+
+async def test_who_is_killed_now_and_then_is_always_replaced_at_once() -> None:
+    async with supervised(WAITS, count=1, soon_s=0.05) as supervisor:
+        await supervisor.start()
+        (slot,) = supervisor.slots
+        for deaths in range(1, 6):
+            await until(lambda: slot.serving, "it serves")
+            await asyncio.sleep(0.1)  # it has lived for longer than what counts as at once
+            os.kill(slot.pid, 9)
+            await until(lambda deaths=deaths: slot.restarts == deaths, "it is dead")
+            assert slot._deaths == 0
