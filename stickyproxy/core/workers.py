@@ -20,8 +20,8 @@ START_S = 60.0
 """Seconds that a worker may take to its first word: on a crowded machine, with cold disks."""
 
 SOON_S = 1.0
-"""A worker that ends before it serves, or within so many seconds of that, has died at once: what is wrong with a program
-or its settings shows at the start, and what kills a worker now and then must not leave fewer of them."""
+"""A worker that ends before it serves, or within so many seconds of that, has died at once: what is wrong with a
+program or its settings shows at the start, and what kills a worker now and then must not leave fewer of them."""
 
 BACKOFF_FIRST_S, BACKOFF_LONGEST_S = 0.1, 10.0
 
