@@ -53,7 +53,7 @@ def settings(arguments: list[str], variables: dict[str, str], monkeypatch: pytes
     assert arguments[:1] == ["run"], "what the image's entry point is given"
     with monkeypatch.context() as inner:
         taken: list[ServiceSettings] = []
-        inner.setattr("stickyproxy.app.run", lambda settings, load: taken.append(settings))
+        inner.setattr("stickyproxy.app.run", lambda settings, load, _: taken.append(settings))
         cli.main(args=arguments, prog_name="stickyproxy", standalone_mode=False)
     (found,) = taken
     return found
