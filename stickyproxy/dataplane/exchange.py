@@ -329,7 +329,7 @@ class Exchange:
             if self._flight is not None:
                 reader = self._flight.keep(response, _lines(kept, data, end), plain=not self.head.minor)
             else:
-                reader = self._steering.poll_body(response, data[:end])
+                reader = self._steering.poll_body(pick, response, data[:end])
         elif response.page:
             if self.head.navigation and self.proxy.reloads.loops(visitor(downstream, self.head), self.proxy.time()):
                 self._fail(faults.RELOAD_LOOP)

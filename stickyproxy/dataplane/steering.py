@@ -155,7 +155,7 @@ class Steering:
         if status == 200 and self.page and _SESSION.search(self._head.target):
             self._proxy.pages.learn(self.page, pick.backend.identity, self._proxy.time())
 
-    def poll_body(self, response: ResponseHead, raw: bytes) -> BodyReader | None:
+    def poll_body(self, pick: Pick, response: ResponseHead, raw: bytes) -> BodyReader | None:
         """Give a reader for a poll's answer that may hold the end of a handshake; None for every other.
 
         raw: the response's head.
@@ -169,7 +169,7 @@ class Steering:
         def read(payload: bytes) -> bytes:
             outcome, told = read_poll(payload, implicit=implicit, version=self._version())
             if outcome is Outcome.REFUSED:
-                self._refused()
+                self._refused(pick)
             return told
 
         return PollReader(body_reader(length), read)
@@ -179,12 +179,16 @@ class Steering:
         page = self._proxy.pages.find(self.page)
         return page.version if page is not None else b""
 
-    def _refused(self) -> None:
-        """Count that the socket's page was refused, unless that was to be: it has worked, or its backend is gone."""
+    def _refused(self, pick: Pick) -> None:
+        """Count that the socket's page was refused, unless that was to be.
+
+        It was to be where the page has worked, and where it has lost its backend or leaves it, so that another one
+        refuses it: then it reloads once.
+        """
         page, proxy, now = self._proxy.pages.find(self.page), self._proxy, self._proxy.time()
         if page is None or page.visitor is None or page.worked or now - page.built > YOUNG_S:
             return
-        if page.identity in proxy.snapshot.by_identity:
+        if page.identity == pick.backend.identity:
             proxy.reloads.refused(page.visitor, now)
 
     def handshake(self) -> Handshake | None:
@@ -201,7 +205,7 @@ class Steering:
 
         def on_outcome(outcome: Outcome) -> None:
             if outcome is Outcome.REFUSED:
-                self._refused()
+                self._refused(pick)
             elif tunnel.upstream is not None and tunnel.downstream is not None:
                 tunnel.page = page
                 proxy.pages.opened(page, pick.backend.identity, proxy.time())

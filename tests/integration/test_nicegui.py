@@ -1000,7 +1000,7 @@ async def test_a_page_that_works_is_never_counted_however_soon_it_is_left(stage:
         await reload_once(scene)
 
 
-@pytest.mark.parametrize("known", ["from the start", "from its page alone"])
+@pytest.mark.parametrize("known", ["from the start", "from its page alone", "as one that is listed still"])
 async def test_people_behind_one_address_who_lose_their_pod_together_are_in_no_loop(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
@@ -1015,10 +1015,13 @@ async def test_people_behind_one_address_who_lose_their_pod_together_are_in_no_l
             assert await client.exactly(2 + len(ACCEPTED)) == frame(ACCEPTED)
             client.close()
         await eventually(lambda: not scene.running.proxy.tunnels, "all have lost their sockets")
-    else:
+    elif known == "from its page alone":
         late = YOUNG_S + 0.1
     lost = scene.cookie(0)
-    scene.running.apply(*(backend.at() for backend in scene.backends[1:]))
+    if known == "as one that is listed still":
+        await scene.backends[0].stop_listening()
+    else:
+        scene.running.apply(*(backend.at() for backend in scene.backends[1:]))
     for app in scene.apps[1:]:
         app.refusal = REFUSED
     for page in pages:
