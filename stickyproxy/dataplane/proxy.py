@@ -18,6 +18,7 @@ from stickyproxy.core.affinity import KeySource
 from stickyproxy.core.backends import Backend, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
+from stickyproxy.core.ending import TABLE, Event, Stage
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
@@ -67,7 +68,8 @@ class Proxy:
         self.balancer = self.failures.balancer
         self.hashing = settings.affinity.hash_key is not None
         self.has_health_paths = bool(settings.health.paths)
-        self.draining = False
+        self.stage = Stage.SERVING
+        self.draining = False  # in any stage but the first: asked for every response
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
@@ -311,8 +313,15 @@ class Proxy:
 
     def announce(self) -> None:
         """Be unready from now on, and begin to watch the tunnels that will be closed."""
-        self.draining = True
-        self._dispersal.watch(self.tunnels)
+        if self._advance(Event.LEAVE):
+            self._dispersal.watch(self.tunnels)
+
+    def _advance(self, event: Event) -> bool:
+        """Go on to the stage that follows by `core/ending.py`; say whether there is one."""
+        following, _ = TABLE.get((self.stage, event), (self.stage, None))
+        changed, self.stage = following is not self.stage, following
+        self.draining = following is not Stage.SERVING
+        return changed
 
     async def leave(self, delay_s: float, timeout_s: float) -> None:
         """Serve on for a while, unready, until load balancers send nobody here any more; then drain."""
@@ -322,7 +331,7 @@ class Proxy:
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let exchanges finish, close tunnels spread over the time, drop the rest at its end."""
-        self.draining = True
+        self._advance(Event.DRAIN)
         self.stop_accepting()
         await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
         for downstream in list(self._downstreams):
@@ -336,7 +345,7 @@ class Proxy:
 
     async def close(self) -> None:
         """Drop every connection and wait until all are gone."""
-        self.draining = True
+        self._advance(Event.CLOSE)
         self._dispersal.stop()
         self.stop_accepting()
         if self._sweep_timer is not None:

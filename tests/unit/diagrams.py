@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
-from stickyproxy.core import ejection, workers
+from stickyproxy.core import ejection, ending, workers
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 
 Table = Mapping[tuple[Enum, Enum], tuple[Enum, Enum]]
 
-MACHINES: Mapping[str, Table] = {"ejection": ejection.TABLE, "workers": workers.TABLE}
+MACHINES: Mapping[str, Table] = {"ejection": ejection.TABLE, "ending": ending.TABLE, "workers": workers.TABLE}
 """By the name that stands in the document's markers."""
 
 
