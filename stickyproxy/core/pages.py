@@ -29,6 +29,11 @@ class Page:
         self.sockets = 0
         self.told: float | None = None
 
+    @property
+    def news(self) -> PageNews:
+        """Give what another data plane is told of it."""
+        return PageNews(self.identity, self.visitor, self.version, self.worked)
+
 
 class Pages:
     """A table from client ids to pages.
@@ -75,6 +80,10 @@ class Pages:
     def items(self) -> Iterator[tuple[bytes, Page]]:
         """Give all pages, in order of last use."""
         yield from self._pages.items()
+
+    def known(self) -> dict[bytes, PageNews]:
+        """Give what another data plane would be told of all pages, in order of last use."""
+        return {page: found.news for page, found in self._pages.items()}
 
     def learn(self, page: bytes, identity: str, now: float, visitor: Hashable = None, version: bytes = b"") -> Page:
         """Remember that a backend built a page or accepted its socket."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stickyproxy.core.backends import Backend
-from stickyproxy.core.news import News, PageNews
+from stickyproxy.core.news import News
 from stickyproxy.core.plane import Report
 from stickyproxy.dataplane.proxy import Proxy
 
@@ -28,8 +28,7 @@ class LocalPlane:
 
     async def known(self) -> News:
         """Give all pages and files, for a successor."""
-        pages = {page: PageNews(p.identity, p.visitor, p.version, p.worked) for page, p in self.proxy.pages.items()}
-        return News(pages, dict(self.proxy.files.items()))
+        return News(self.proxy.pages.known(), dict(self.proxy.files.items()))
 
     async def report(self, *, thorough: bool = False) -> Report:
         """Report the state of this moment."""

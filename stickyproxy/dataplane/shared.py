@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from random import Random
 
 from stickyproxy.core.files import LONGEST_PATH, Files
-from stickyproxy.core.news import News, PageNews
+from stickyproxy.core.news import News
 from stickyproxy.core.pages import Page, Pages
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.settings import Settings
@@ -94,7 +94,7 @@ class SharedPages(Pages):
 
     def _told(self, page: bytes, found: Page, now: float) -> None:
         found.told = now
-        self._teller.news().pages[page] = PageNews(found.identity, found.visitor, found.version, found.worked)
+        self._teller.news().pages[page] = found.news
 
 
 class SharedFiles(Files):

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 
 from stickyproxy.core.files import Files
-from stickyproxy.core.news import News, PageNews
+from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
 from stickyproxy.core.settings import ServiceSettings, share_of
 from stickyproxy.core.workers import BEAT_S, COVER_S, SILENT_S
@@ -125,8 +125,7 @@ class Supervisor:
     def _everything(self, slot: Slot) -> News:
         """Give what a new worker must know."""
         tunnels = {identity: 0 for carried in self._tunnels.values() for identity in carried}
-        pages = {page: PageNews(p.identity, p.visitor, p.version, p.worked) for page, p in self._pages.items()}
-        return News(pages, dict(self._files.items()), tunnels=self._others(slot, tunnels))
+        return News(self._pages.known(), dict(self._files.items()), tunnels=self._others(slot, tunnels))
 
     def hear(self, news: News) -> None:
         """Keep what somebody else knows; the workers are told by whoever calls."""
