@@ -1,0 +1,144 @@
+"""Settings from parsed options: what does not fit together is said in one line that names the option."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stickyproxy.core.affinity import HashKey
+from stickyproxy.core.cookies import CookieSettings
+from stickyproxy.core.probes import PROBERS
+from stickyproxy.core.settings import (
+    AffinitySettings,
+    FailureSettings,
+    HealthSettings,
+    HelpSettings,
+    LimitSettings,
+    ServiceSettings,
+    Settings,
+    SidecarSettings,
+    TimeSettings,
+)
+from stickyproxy.core.values import Address, Network
+from stickyproxy.options import WILDCARDS
+
+
+def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
+    """Build the settings from parsed options; click.UsageError where they do not fit together."""
+    sources = [name for name in ("backend", "dns", "kubernetes_service") if options[name]]
+    if len(sources) != 1:
+        found = " and ".join(f"--{name.replace('_', '-')}" for name in sources) or "none"
+        if options["local_backend"] and not sources:
+            found = "only --local-backend, which says which of them is this pod's"
+        raise click.UsageError(
+            "--backend, --dns or --kubernetes-service: expected one of the three (--backend repeatable), "
+            f"found {found}",
+            ctx,
+        )
+    times = TimeSettings(
+        connect_s=_positive(ctx, options, "connect_timeout"),
+        response_s=_positive(ctx, options, "response_timeout"),
+        head_s=_positive(ctx, options, "head_timeout"),
+        body_s=_positive(ctx, options, "body_timeout"),
+        idle_s=_positive(ctx, options, "idle_timeout"),
+        upstream_idle_s=options["upstream_idle_timeout"],
+    )
+    secrets = (*_read_secrets(ctx, options["secret_file"]), *options["secret"])
+    max_age = options["cookie_max_age"]
+    if max_age is not None and max_age < 1:
+        raise click.UsageError(f"--cookie-max-age: expected at least 1s, found {max_age:g}: no cookie would stay", ctx)
+    try:
+        cookie = CookieSettings(
+            name=options["cookie_name"],
+            path=options["cookie_path"],
+            domain=options["cookie_domain"],
+            samesite=options["cookie_samesite"],
+            secure=options["cookie_secure"],
+            partitioned=options["cookie_partitioned"],
+            max_age_s=None if max_age is None else round(max_age),
+        )
+    except ValueError as error:
+        raise click.UsageError(f"--{error}", ctx) from None
+    hash_key: HashKey = options["hash_key"]
+    networks: list[Network] = [network for group in options["trusted_proxy"] for network in group]
+    data_plane = Settings(
+        affinity=AffinitySettings(
+            hash_key=hash_key if options["affinity"] == "hash" else None,
+            cookie=cookie,
+            secrets=secrets,
+            hold_s=options["hold"],
+            slow_start_s=options["slow_start"],
+            page_token=options["page_token"],
+            page_ttl_s=_positive(ctx, options, "page_ttl"),
+        ),
+        times=times,
+        limits=LimitSettings(head_bytes=options["max_head_bytes"], headers=options["max_headers"]),
+        health=HealthSettings(
+            paths=frozenset(options["health_path"]),
+            probers=(*PROBERS, *options["prober"]),
+            ready_needs_backend=options["ready_needs_backend"],
+        ),
+        help=HelpSettings(asset_cache_bytes=options["asset_cache"], reload_limit=options["reload_limit"]),
+        sidecar=_sidecar(ctx, options, times),
+        failures=FailureSettings(eject_after=options["eject_after"]),
+        trusted=tuple(networks),
+        keepalive_s=options["tcp_keepalive"],
+    )
+    return ServiceSettings(
+        listen=options["listen"],
+        admin=options["admin"],
+        backends=tuple(dict.fromkeys(options["backend"])),
+        dns=options["dns"],
+        dns_interval_s=_positive(ctx, options, "dns_interval"),
+        service=options["kubernetes_service"],
+        shutdown_delay_s=options["shutdown_delay"],
+        drain_timeout_s=options["drain_timeout"],
+        workers=options["workers"],
+        config_path=options["config"],
+        log_level=options["log_level"],
+        data_plane=data_plane,
+    )
+
+
+def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -> SidecarSettings | None:
+    """Build the settings of a sidecar; None without --local-backend, whose companions then mean nothing."""
+    local: Address | None = options["local_backend"]
+    stuck_after_s = _positive(ctx, options, "app_stuck_after")
+    if local is None:
+        return None
+    for name in ("listen", "admin"):
+        ours: Address | None = options[name]
+        if ours is not None and ours.port == local.port and ours.host in (local.host, *WILDCARDS):
+            raise click.UsageError(
+                f"--local-backend: expected the app's own port, found {local}, which is --{name}", ctx
+            )
+    if stuck_after_s >= times.response_s:
+        raise click.UsageError(
+            f"--app-stuck-after: expected less than --response-timeout ({times.response_s:g} s), after which no "
+            f"request waits any more, found {stuck_after_s:g} s",
+            ctx,
+        )
+    return SidecarSettings(local, stuck_after_s)
+
+
+def _positive(ctx: click.Context, options: dict[str, Any], name: str) -> float:
+    value: float = options[name]
+    if value <= 0:
+        raise click.UsageError(f"--{name.replace('_', '-')}: expected a duration above 0, found {value:g}", ctx)
+    return value
+
+
+def _read_secrets(ctx: click.Context, path: str | None) -> list[bytes]:
+    """Read the secrets of --secret-file, one a line; empty lines do not count."""
+    if not path:
+        return []
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise click.UsageError(
+            f"--secret-file: expected a readable file, found {path!r}: {error.strerror}", ctx
+        ) from None
+    secrets = [line.strip() for line in lines if line.strip()]
+    if not secrets or any(len(secret) < 8 for secret in secrets):
+        raise click.UsageError(f"--secret-file: expected one secret of at least 8 bytes a line in {path!r}", ctx)
+    return secrets
