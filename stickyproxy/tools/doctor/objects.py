@@ -1,4 +1,4 @@
-"""What is read: a Kubernetes object as a tree in which every place knows its path, so that a finding can name the field.
+"""What is read: a Kubernetes object as a tree in which every place knows its path, so that a finding names the field.
 
 Laws: reading never fails: what is absent or of another type reads as nothing, since a half-written manifest is what a
 doctor is called for; nothing here knows a rule.

@@ -7,6 +7,7 @@ asks is told so.
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 from stickyproxy.core.endpoint_slices import ServiceRef, parse_service
@@ -32,7 +33,7 @@ def is_proxy(container: Container) -> bool:
     image = container.image.rpartition("/")[2].partition("@")[0].partition(":")[0]
     words = container.words
     named = image == "stickyproxy" or any(word.rpartition("/")[2] == "stickyproxy" for word in words)
-    as_module = any(a == "-m" and b == "stickyproxy" for a, b in zip(words, words[1:], strict=False))
+    as_module = any(a == "-m" and b == "stickyproxy" for a, b in pairwise(words))
     return (named or as_module) and ("run" in words or not words)
 
 
@@ -46,7 +47,7 @@ class Proxy:
     @property
     def sidecar(self) -> bool:
         """Say whether it stands in the app's own pods."""
-        return bool(self.read("local-backend")) or len(self.workload.containers) > 1 and self.container.init
+        return bool(self.read("local-backend")) or (len(self.workload.containers) > 1 and self.container.init)
 
     @cached_property
     def _flags(self) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 Laws: pure; what could not be read is in `unread`, so that a rule can tell "there is none" from "nobody could look".
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,7 +56,7 @@ class Scene:
     """All that was read.
 
     objects: in any order. unread: kinds that nobody could look at, such as `Ingress`. chosen: names of the workloads
-    that are the apps; without any they are guessed. live: whether the objects come from a cluster, where they have a status.
+    that are the apps; without any they are guessed. live: whether the objects come from a cluster, with a status.
     """
 
     def __init__(
@@ -127,9 +127,11 @@ class Scene:
     def targets(self, service: Obj, port: Node | None = None) -> Iterator[Target]:
         """Give where a Service leads; port: name or number of one of its ports, all of them without it."""
         for service_port in service.spec["ports"].items():
-            if port is not None and port.text and port.text not in (
-                service_port["name"].text, service_port["port"].text
-            ):  # fmt: skip
+            if (
+                port is not None
+                and port.text
+                and port.text not in (service_port["name"].text, service_port["port"].text)
+            ):
                 continue
             wanted = service_port["targetPort"] if service_port["targetPort"] else service_port["port"]
             for workload in self.pods_of(service):
@@ -154,26 +156,27 @@ class Scene:
 
     @cached_property
     def apps(self) -> list[App]:
-        """Give the apps; UnclearError where they cannot be told."""
+        """Give the apps; UnclearError where they cannot be told, and there is no proxy to look at either."""
         usable = [w for w in self.workloads if w.containers]
         if self._chosen:
             found = [w for w in usable if w.obj.name in self._chosen]
             lost = sorted(set(self._chosen) - {w.obj.name for w in found})
             if lost:
                 known = ", ".join(sorted(w.obj.name for w in usable)) or "none"
-                raise UnclearError(f"--deployment: expected a Deployment or StatefulSet, found none named {lost[0]!r}, "
-                                   f"only: {known}")  # fmt: skip
-            return [App(w, self.main_container(w), "you named it") for w in found]
-        reasons = {id(w): why for w in usable if (why := self._reason(w))}
-        if not reasons:
-            reachable = [w for w in usable if self._is_reached(w) and not self._only_proxy(w)]
-            if len(reachable) != 1:
-                names = ", ".join(str(w.obj) for w in usable) or "no workload at all"
                 raise UnclearError(
-                    f"expected an app that looks like NiceGUI, found {names}: name yours with --deployment NAME"
+                    f"--deployment: expected a Deployment or StatefulSet, found none named {lost[0]!r}, only: {known}"
                 )
-            reasons[id(reachable[0])] = "nothing else is reached from outside"
-        return [App(w, self.main_container(w), reasons[id(w)]) for w in usable if id(w) in reasons]
+            return [App(w, self.main_container(w), "you named it") for w in found if not self._only_proxy(w)]
+        found_apps = [App(w, self.main_container(w), why) for w in usable if (why := self._reason(w))]
+        if found_apps or self.proxies:
+            return found_apps
+        reachable = [w for w in usable if self._is_reached(w)]
+        if len(reachable) != 1:
+            names = ", ".join(str(w.obj) for w in usable) or "no workload at all"
+            raise UnclearError(
+                f"expected an app that looks like NiceGUI, found {names}: name yours with --deployment NAME"
+            )
+        return [App(reachable[0], self.main_container(reachable[0]), "it alone is reached from outside")]
 
     def _only_proxy(self, workload: Workload) -> bool:
         return all(is_proxy(container) for container in workload.containers)
@@ -255,8 +258,7 @@ class Scene:
     @property
     def looked_entries(self) -> list[Entry]:
         """Give the ways in to the apps and to the proxies before them."""
-        mine = {id(app.workload) for app in self.apps}
-        mine |= {id(proxy.workload) for app in self.apps for proxy in self.proxies_of(app)}
+        mine = {id(app.workload) for app in self.apps} | {id(proxy.workload) for proxy in self.fronts}
         return [e for e in self.entries if any(id(w) in mine for w in self.pods_of(e.service))]
 
     def autoscaler(self, workload: Workload) -> Obj | None:
@@ -264,8 +266,10 @@ class Scene:
         for scaler in self.all("HorizontalPodAutoscaler"):
             target = scaler.spec["scaleTargetRef"]
             if (scaler.namespace, target["kind"].text, target["name"].text) == (
-                workload.obj.namespace, workload.obj.kind, workload.obj.name
-            ):  # fmt: skip
+                workload.obj.namespace,
+                workload.obj.kind,
+                workload.obj.name,
+            ):
                 return scaler
         return None
 
@@ -276,20 +280,19 @@ class Scene:
             return workload.declared
         return max(workload.declared, scaler.spec["maxReplicas"].number or 0)
 
+    @cached_property
     def fronts(self) -> list[Proxy]:
-        """Give the proxies that lead to the apps, each once."""
-        found: dict[int, Proxy] = {}
-        for app in self.apps:
-            for proxy in self.proxies_of(app):
-                found.setdefault(id(proxy.container), proxy)
-        return list(found.values())
+        """Give the proxies to look at: all, or those before the apps that were named and those that were named."""
+        if not self._chosen:
+            return self.proxies
+        return [
+            proxy
+            for proxy in self.proxies
+            if proxy.workload.obj.name in self._chosen
+            or any(app.workload in self.backends_of(proxy) for app in self.apps)
+        ]
 
 
 def wanted_config_maps(objects: Iterable[Obj]) -> set[Key]:
     """Give the ConfigMaps that workloads take variables from; no others are ever read."""
     return {(o.namespace, name) for o in objects if o.kind in KINDS for name in config_maps_of(o)}
-
-
-def as_map(found: Mapping[str, str]) -> Node:
-    """Make a LabelSelector of plain labels."""
-    return Node({"matchLabels": dict(found)})

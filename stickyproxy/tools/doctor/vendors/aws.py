@@ -1,7 +1,7 @@
 """AWS: the Application Load Balancer by Ingress, Network and Classic Load Balancers by Service.
 
-Facts: AWS Load Balancer Controller's guide, "Ingress annotations" (`target-type` is `instance` by default, health checks
-ask for `/`, `target-group-attributes` and `load-balancer-attributes` are `key=value` apart by commas) and "Service
+Facts: AWS Load Balancer Controller's guide, "Ingress annotations" (`target-type` is `instance` by default, health
+checks ask for `/`, `target-group-attributes` and `load-balancer-attributes` are `key=value` apart by commas) and "Service
 annotations"; ELB's guides (idle time-out 60 s by default; a Classic HTTP listener knows no Upgrade; stickiness binds to
 a target, which with `instance` is a node and not a pod).
 """
@@ -65,9 +65,14 @@ def limits_alb(scene: "Scene", entry: Entry) -> Iterator[Limit]:
     seconds = parse_time(found.get("idle_timeout.timeout_seconds", ""))
     if seconds is not None:
         good = join(found | {"idle_timeout.timeout_seconds": "3600"})
-        yield Limit("idle", entry.obj, node.path,
-                    f"the load balancer ends a socket without a byte for its idle_timeout of {seconds:g} s", seconds,
-                    annotate(entry.obj, {f"{ALB}load-balancer-attributes": good}))  # fmt: skip
+        yield Limit(
+            "idle",
+            entry.obj,
+            node.path,
+            f"the load balancer ends a socket without a byte for its idle_timeout of {seconds:g} s",
+            seconds,
+            annotate(entry.obj, {f"{ALB}load-balancer-attributes": good}),
+        )
     paths = [obj.annotation(f"{ALB}healthcheck-path") for obj in (entry.service, entry.obj)]
     path = next((place for place in paths if place), paths[1])
     port = (
@@ -75,9 +80,13 @@ def limits_alb(scene: "Scene", entry: Entry) -> Iterator[Limit]:
     )
     protocol = entry.obj.annotation(f"{ALB}healthcheck-protocol").text
     if (path.text or HEALTH_PATH) == "/" and port in ("", "traffic-port") and protocol in ("", "HTTP", "HTTPS"):
-        yield Limit("check", entry.obj, path.path, "the load balancer's health checks ask for `/`"
-                    + ("" if path.text else ", which is its default"),
-                    patch=annotate(entry.obj, {f"{ALB}healthcheck-path": "/healthz"}))  # fmt: skip
+        yield Limit(
+            "check",
+            entry.obj,
+            path.path,
+            "the load balancer's health checks ask for `/`" + ("" if path.text else ", which is its default"),
+            patch=annotate(entry.obj, {f"{ALB}healthcheck-path": "/healthz"}),
+        )
 
 
 def judge_service(_: "Scene", entry: Entry) -> Verdict:
@@ -89,8 +98,12 @@ def judge_service(_: "Scene", entry: Entry) -> Verdict:
     affinity = service.spec["sessionAffinity"]
     if affinity.text == "ClientIP":
         return Verdict(Affinity.ADDRESS, service, affinity.path)
-    return Verdict(Affinity.NONE, service, affinity.path,
-                   "a load balancer of connections knows no cookie and gives every connection any pod")  # fmt: skip
+    return Verdict(
+        Affinity.NONE,
+        service,
+        affinity.path,
+        "a load balancer of connections knows no cookie and gives every connection any pod",
+    )
 
 
 def limits_service(_: "Scene", entry: Entry) -> Iterator[Limit]:
@@ -99,20 +112,33 @@ def limits_service(_: "Scene", entry: Entry) -> Iterator[Limit]:
     idle = service.annotation(f"{SERVICE}connection-idle-timeout")
     seconds = parse_time(idle.text) if idle else None
     if seconds is not None:
-        yield Limit("idle", service, idle.path,
-                    f"the load balancer ends a socket without a byte for its idle time-out of {seconds:g} s", seconds,
-                    annotate(service, {f"{SERVICE}connection-idle-timeout": "3600"}))  # fmt: skip
+        yield Limit(
+            "idle",
+            service,
+            idle.path,
+            f"the load balancer ends a socket without a byte for its idle time-out of {seconds:g} s",
+            seconds,
+            annotate(service, {f"{SERVICE}connection-idle-timeout": "3600"}),
+        )
     protocol = service.annotation(f"{SERVICE}backend-protocol")
     kind = service.annotation(f"{SERVICE}type").text
     ours = service.spec["loadBalancerClass"].text
     if re.match(r"https?\Z", protocol.text, re.IGNORECASE) and not kind and not ours:
-        yield Limit("upgrade", service, protocol.path,
-                    "a Classic Load Balancer with an HTTP listener does not know Upgrade, so no WebSocket reaches the app",
-                    patch=annotate(service, {f"{SERVICE}backend-protocol": "tcp"}))  # fmt: skip
+        yield Limit(
+            "upgrade",
+            service,
+            protocol.path,
+            "a Classic Load Balancer with an HTTP listener does not know Upgrade, so no WebSocket reaches the app",
+            patch=annotate(service, {f"{SERVICE}backend-protocol": "tcp"}),
+        )
 
 
 AWS_ALB = Vendor(
-    "AWS Application Load Balancer", ("alb",), ("ingress.k8s.aws/alb", "eks.amazonaws.com/alb"), (ALB,),
-    judge_alb, limits_alb,
-)  # fmt: skip
+    "AWS Application Load Balancer",
+    ("alb",),
+    ("ingress.k8s.aws/alb", "eks.amazonaws.com/alb"),
+    (ALB,),
+    judge_alb,
+    limits_alb,
+)
 BALANCER = Vendor("a load balancer", (), (), (), judge_service, limits_service)

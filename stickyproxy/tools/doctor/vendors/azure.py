@@ -1,7 +1,7 @@
 """Azure's Application Gateway Ingress Controller.
 
-Facts: "Annotations for Application Gateway Ingress Controller" (`cookie-based-affinity` false, `request-timeout` 30 s and
-`health-probe-path` `/` by default; without that annotation the pods' own HTTP probes say the path).
+Facts: "Annotations for Application Gateway Ingress Controller" (`cookie-based-affinity` false, `request-timeout` 30 s
+and `health-probe-path` `/` by default; without that annotation the pods' own HTTP probes say the path).
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 PREFIX = "appgw.ingress.kubernetes.io/"
 AFFINITY = f"{PREFIX}cookie-based-affinity"
 
-TIMES = (Times(f"{PREFIX}request-timeout", "Application Gateway gives up on an answer after its request-timeout",
-               good="300"),)  # fmt: skip
+TIMES = (
+    Times(
+        f"{PREFIX}request-timeout", "Application Gateway gives up on an answer after its request-timeout", good="300"
+    ),
+)
 
 
 def judge(_: "Scene", entry: Entry) -> Verdict:
@@ -26,8 +29,9 @@ def judge(_: "Scene", entry: Entry) -> Verdict:
     node = entry.obj.annotation(AFFINITY)
     if is_true(node.text):
         return Verdict(Affinity.COOKIE, entry.obj, node.path)
-    return Verdict(Affinity.NONE, entry.obj, node.path, "it has no cookie-based-affinity",
-                   annotate(entry.obj, {AFFINITY: "true"}))  # fmt: skip
+    return Verdict(
+        Affinity.NONE, entry.obj, node.path, "it has no cookie-based-affinity", annotate(entry.obj, {AFFINITY: "true"})
+    )
 
 
 def limits(_: "Scene", entry: Entry) -> Iterator[Limit]:
@@ -35,9 +39,20 @@ def limits(_: "Scene", entry: Entry) -> Iterator[Limit]:
     yield from idle_limits(entry.obj, TIMES)
     path = entry.obj.annotation(f"{PREFIX}health-probe-path")
     if path.text == "/":
-        yield Limit("check", entry.obj, path.path, "Application Gateway's health probes ask for `/`",
-                    patch=annotate(entry.obj, {f"{PREFIX}health-probe-path": "/healthz"}))  # fmt: skip
+        yield Limit(
+            "check",
+            entry.obj,
+            path.path,
+            "Application Gateway's health probes ask for `/`",
+            patch=annotate(entry.obj, {f"{PREFIX}health-probe-path": "/healthz"}),
+        )
 
 
-AGIC = Vendor("Azure Application Gateway", ("azure-application-gateway", "azure/application-gateway"),
-              ("azure/application-gateway",), (PREFIX,), judge, limits)  # fmt: skip
+AGIC = Vendor(
+    "Azure Application Gateway",
+    ("azure-application-gateway", "azure/application-gateway"),
+    ("azure/application-gateway",),
+    (PREFIX,),
+    judge,
+    limits,
+)

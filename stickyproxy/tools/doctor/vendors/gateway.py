@@ -58,12 +58,12 @@ def judge(scene: "Scene", entry: Entry) -> Verdict:
         if balancer["type"].text == "ConsistentHash":
             kinds = {"Cookie": Affinity.COOKIE, "SourceIP": Affinity.ADDRESS}
             return Verdict(kinds.get(hashed.text, Affinity.UNKNOWN), policy, hashed.path, f"it hashes {hashed.text}")
-    policy = policy_of(scene, entry.service)
-    if policy is not None:
-        kind = policy.spec.at("default.sessionAffinity.type")
+    google = policy_of(scene, entry.service)
+    if google is not None:
+        kind = google.spec.at("default.sessionAffinity.type")
         kinds = {"GENERATED_COOKIE": Affinity.COOKIE, "CLIENT_IP": Affinity.ADDRESS}
         if kind.text in kinds:
-            return Verdict(kinds[kind.text], policy, kind.path)
+            return Verdict(kinds[kind.text], google, kind.path)
     classes = [
         gateway.spec["gatewayClassName"].text
         for key in _gateways(entry.obj)
@@ -72,8 +72,12 @@ def judge(scene: "Scene", entry: Entry) -> Verdict:
     seen = classes and scene.knows("BackendTrafficPolicy", "GCPBackendPolicy")
     if seen and all(name.startswith(STATELESS) for name in classes):
         return Verdict(Affinity.NONE, entry.obj, persistence.path, "neither the route nor a policy keeps sessions")
-    return Verdict(Affinity.UNKNOWN, entry.obj, persistence.path,
-                   "neither the route nor a policy here keeps sessions, but its Gateway may")  # fmt: skip
+    return Verdict(
+        Affinity.UNKNOWN,
+        entry.obj,
+        persistence.path,
+        "neither the route nor a policy here keeps sessions, but its Gateway may",
+    )
 
 
 def limits(scene: "Scene", entry: Entry) -> Iterator[Limit]:
@@ -84,9 +88,14 @@ def limits(scene: "Scene", entry: Entry) -> Iterator[Limit]:
         seconds = parse_time(node.text) if node else None
         if seconds:
             body = [{"op": "replace", "path": f"/spec/rules/{number}/timeouts/{name}", "value": "0s"}]
-            yield Limit("life", entry.obj, node.path,
-                        f"several gateways count a WebSocket as one request, and end it after timeouts.{name}: "
-                        f"{seconds:g} s", seconds, Patch(entry.obj, "json", body))  # fmt: skip
+            yield Limit(
+                "life",
+                entry.obj,
+                node.path,
+                f"several gateways count a WebSocket as one request, and end it after timeouts.{name}: {seconds:g} s",
+                seconds,
+                Patch(entry.obj, "json", body),
+            )
     for policy in policies(scene, "BackendTrafficPolicy", entry.obj)[:1]:  # the nearest one counts alone
         yield from _backend_policy(policy)
     for policy in policies(scene, "ClientTrafficPolicy", entry.obj)[:1]:
@@ -95,9 +104,14 @@ def limits(scene: "Scene", entry: Entry) -> Iterator[Limit]:
     if google is not None:
         timeout = google.spec.at("default.timeoutSec")
         if timeout.number is not None:
-            yield Limit("life", google, timeout.path,
-                        f"Google's load balancer ends a WebSocket, busy or not, after timeoutSec: {timeout.number} s",
-                        float(timeout.number), Patch(google, "merge", {"spec": {"default": {"timeoutSec": 86400}}}))  # fmt: skip
+            yield Limit(
+                "life",
+                google,
+                timeout.path,
+                f"Google's load balancer ends a WebSocket, busy or not, after timeoutSec: {timeout.number} s",
+                float(timeout.number),
+                Patch(google, "merge", {"spec": {"default": {"timeoutSec": 86400}}}),
+            )
 
 
 def _backend_policy(policy: Obj) -> Iterator[Limit]:
@@ -105,14 +119,24 @@ def _backend_policy(policy: Obj) -> Iterator[Limit]:
         node = policy.spec.at("timeout.http")[name]
         seconds = parse_time(node.text) if node else None
         if seconds:
-            yield Limit("life", policy, node.path, f"Envoy ends a WebSocket, busy or not, after {name}: {seconds:g} s",
-                        seconds, _timeout(policy, name, "0s"))  # fmt: skip
+            yield Limit(
+                "life",
+                policy,
+                node.path,
+                f"Envoy ends a WebSocket, busy or not, after {name}: {seconds:g} s",
+                seconds,
+                _timeout(policy, name, "0s"),
+            )
     yield from _idles(policy, ("streamIdleTimeout",))
     buffer = policy.spec["requestBuffer"]
     if buffer and buffer["mode"].text != "LimitOnly":
-        yield Limit("buffering", policy, buffer.path,
-                    "Envoy waits for a request's end before it passes it on, which a WebSocket never has",
-                    patch=Patch(policy, "merge", {"spec": {"requestBuffer": None}}))  # fmt: skip
+        yield Limit(
+            "buffering",
+            policy,
+            buffer.path,
+            "Envoy waits for a request's end before it passes it on, which a WebSocket never has",
+            patch=Patch(policy, "merge", {"spec": {"requestBuffer": None}}),
+        )
 
 
 def _idles(policy: Obj, names: tuple[str, ...]) -> Iterator[Limit]:
@@ -120,8 +144,14 @@ def _idles(policy: Obj, names: tuple[str, ...]) -> Iterator[Limit]:
         node: Node = policy.spec.at("timeout.http")[name]
         seconds = parse_time(node.text) if node else None
         if seconds:
-            yield Limit("idle", policy, node.path, f"Envoy ends a socket without a byte for {name}: {seconds:g} s",
-                        seconds, _timeout(policy, name, "1h"))  # fmt: skip
+            yield Limit(
+                "idle",
+                policy,
+                node.path,
+                f"Envoy ends a socket without a byte for {name}: {seconds:g} s",
+                seconds,
+                _timeout(policy, name, "1h"),
+            )
 
 
 def _timeout(policy: Obj, name: str, value: str) -> Patch:

@@ -51,15 +51,24 @@ def judge(scene: "Scene", entry: Entry) -> Verdict:
     if not scene.knows("BackendConfig") or (node and config is None):
         return Verdict(Affinity.UNKNOWN, entry.service, node.path, "its BackendConfig could not be looked at")
     if config is None:
-        return Verdict(Affinity.NONE, entry.service, node.path, "its Service names no BackendConfig with an affinity",
-                       fresh_config(entry))  # fmt: skip
+        return Verdict(
+            Affinity.NONE,
+            entry.service,
+            node.path,
+            "its Service names no BackendConfig with an affinity",
+            fresh_config(entry),
+        )
     affinity = config.spec.at("sessionAffinity.affinityType")
     if affinity.text in ("GENERATED_COOKIE", "CLIENT_IP") and '"ingress":false' in entry.service.annotation(
         NEG
     ).text.replace(" ", ""):
-        return Verdict(Affinity.NONE, entry.service, entry.service.annotation(NEG).path,
-                       "without network endpoint groups its affinity binds a browser to a node, whose kube-proxy picks "
-                       "any pod", annotate(entry.service, {NEG: '{"ingress": true}'}))  # fmt: skip
+        return Verdict(
+            Affinity.NONE,
+            entry.service,
+            entry.service.annotation(NEG).path,
+            "without network endpoint groups its affinity binds a browser to a node, whose kube-proxy picks any pod",
+            annotate(entry.service, {NEG: '{"ingress": true}'}),
+        )
     if affinity.text == "GENERATED_COOKIE":
         return Verdict(Affinity.COOKIE, config, affinity.path)
     if affinity.text == "CLIENT_IP":
@@ -75,32 +84,56 @@ def limits(scene: "Scene", entry: Entry) -> Iterator[Limit]:
         return
     why = "Google's load balancer ends a WebSocket, busy or not, after timeoutSec: {:g} s"
     if config is None:
-        yield Limit("life", entry.service, node.path, why.format(DEFAULT_TIMEOUT_S) + ", its default",
-                    DEFAULT_TIMEOUT_S, fresh_config(entry))  # fmt: skip
+        yield Limit(
+            "life",
+            entry.service,
+            node.path,
+            why.format(DEFAULT_TIMEOUT_S) + ", its default",
+            DEFAULT_TIMEOUT_S,
+            fresh_config(entry),
+        )
         return
     timeout = config.spec["timeoutSec"]
     seconds = float(timeout.number) if timeout.number is not None else DEFAULT_TIMEOUT_S
     note = "" if timeout else ", its default"
-    yield Limit("life", config, timeout.path, why.format(seconds) + note, seconds,
-                Patch(config, "merge", {"spec": {"timeoutSec": 86400}}))  # fmt: skip
+    yield Limit(
+        "life",
+        config,
+        timeout.path,
+        why.format(seconds) + note,
+        seconds,
+        Patch(config, "merge", {"spec": {"timeoutSec": 86400}}),
+    )
     path = config.spec.at("healthCheck.requestPath")
     kind = config.spec.at("healthCheck.type").text
     if path.text == "/" and kind in ("", "HTTP", "HTTPS"):
-        yield Limit("check", config, path.path, "Google's health checks ask for `/`",
-                    patch=Patch(config, "merge", {"spec": {"healthCheck": {"requestPath": "/healthz"}}}))  # fmt: skip
+        yield Limit(
+            "check",
+            config,
+            path.path,
+            "Google's health checks ask for `/`",
+            patch=Patch(config, "merge", {"spec": {"healthCheck": {"requestPath": "/healthz"}}}),
+        )
 
 
 def policy_of(scene: "Scene", service: Obj) -> Obj | None:
     """Give the GCPBackendPolicy of a Service."""
     for policy in scene.all("GCPBackendPolicy"):
         target = policy.spec["targetRef"]
-        if policy.namespace == service.namespace and target["kind"].text == "Service" and (
-            target["name"].text == service.name
-        ):  # fmt: skip
+        if (
+            policy.namespace == service.namespace
+            and target["kind"].text == "Service"
+            and (target["name"].text == service.name)
+        ):
             return policy
     return None
 
 
-GCP = Vendor("GKE Ingress", ("gce", "gce-internal"), ("networking.gke.io/", "k8s.io/ingress-gce"),
-             ("ingress.gcp.kubernetes.io/", "networking.gke.io/", "kubernetes.io/ingress.global-static-ip-name"),
-             judge, limits)  # fmt: skip
+GCP = Vendor(
+    "GKE Ingress",
+    ("gce", "gce-internal"),
+    ("networking.gke.io/", "k8s.io/ingress-gce"),
+    ("ingress.gcp.kubernetes.io/", "networking.gke.io/", "kubernetes.io/ingress.global-static-ip-name"),
+    judge,
+    limits,
+)

@@ -41,8 +41,13 @@ def judge_technologies(_: "Scene", entry: Entry) -> Verdict:
         return Verdict(Affinity.UNKNOWN, entry.obj, balance.path, f"it balances by {balance.text}")
     patch = annotate(entry.obj, {f"{TECHNOLOGIES}cookie-persistence": "nicegui"})
     field = entry.obj.annotation(f"{TECHNOLOGIES}cookie-persistence").path
-    return Verdict(Affinity.NONE, entry.obj, field, "it has no cookie-persistence (unless the controller's ConfigMap "
-                   "sets it for all)", patch)  # fmt: skip
+    return Verdict(
+        Affinity.NONE,
+        entry.obj,
+        field,
+        "it has no cookie-persistence (unless the controller's ConfigMap sets it for all)",
+        patch,
+    )
 
 
 def judge_community(_: "Scene", entry: Entry) -> Verdict:
@@ -51,9 +56,13 @@ def judge_community(_: "Scene", entry: Entry) -> Verdict:
     upstream = _annotation(entry, *(prefix + "service-upstream" for prefix in COMMUNITY))
     balance = _annotation(entry, *(prefix + "balance-algorithm" for prefix in COMMUNITY))
     if is_true(upstream.text):
-        return Verdict(Affinity.NONE, entry.obj, upstream.path,
-                       "with service-upstream it sends everything to the Service's own address, so that a cookie has "
-                       "no pod to name")  # fmt: skip
+        return Verdict(
+            Affinity.NONE,
+            entry.obj,
+            upstream.path,
+            "with service-upstream it sends everything to the Service's own address, so that a cookie has "
+            "no pod to name",
+        )
     if affinity.text == "cookie":
         return Verdict(Affinity.COOKIE, entry.obj, affinity.path)
     if balance.text.startswith("source"):
@@ -61,8 +70,13 @@ def judge_community(_: "Scene", entry: Entry) -> Verdict:
     if balance.text.startswith(("uri", "url_param", "hdr", "hash")):
         return Verdict(Affinity.UNKNOWN, entry.obj, balance.path, f"it balances by {balance.text}")
     patch = annotate(entry.obj, {f"{COMMUNITY[0]}affinity": "cookie"})
-    return Verdict(Affinity.NONE, entry.obj, affinity.path, "it has no affinity annotation (unless the controller's "
-                   "ConfigMap sets it for all)", patch)  # fmt: skip
+    return Verdict(
+        Affinity.NONE,
+        entry.obj,
+        affinity.path,
+        "it has no affinity annotation (unless the controller's ConfigMap sets it for all)",
+        patch,
+    )
 
 
 def limits_technologies(_: "Scene", entry: Entry) -> Iterator[Limit]:
@@ -79,10 +93,18 @@ def limits_community(_: "Scene", entry: Entry) -> Iterator[Limit]:
 
 
 HAPROXY = Vendor(
-    "HAProxy Kubernetes Ingress Controller", ("haproxy",), ("haproxy.org/ingress-controller",), (TECHNOLOGIES,),
-    judge_technologies, limits_technologies,
-)  # fmt: skip
+    "HAProxy Kubernetes Ingress Controller",
+    ("haproxy",),
+    ("haproxy.org/ingress-controller",),
+    (TECHNOLOGIES,),
+    judge_technologies,
+    limits_technologies,
+)
 HAPROXY_INGRESS = Vendor(
-    "HAProxy Ingress", ("haproxy", "haproxy-ingress"), ("haproxy-ingress.github.io/controller",), COMMUNITY[:1],
-    judge_community, limits_community,
-)  # fmt: skip
+    "HAProxy Ingress",
+    ("haproxy", "haproxy-ingress"),
+    ("haproxy-ingress.github.io/controller",),
+    COMMUNITY[:1],
+    judge_community,
+    limits_community,
+)

@@ -1,4 +1,4 @@
-"""Two controllers that stand on nginx: ingress-nginx of the Kubernetes project, and F5's own (annotations `nginx.org/`).
+"""Two controllers that stand on nginx: ingress-nginx of the Kubernetes project, and F5's own (`nginx.org/`).
 
 Facts: ingress-nginx's user guide, "Annotations" (times are bare seconds, 60 by default; response buffering is off by
 default; "Sticky sessions will not work" with `service-upstream`); F5 NGINX Ingress Controller, "Advanced configuration
@@ -22,23 +22,23 @@ COMMUNITY_TIMES = (
     Times(
         f"{COMMUNITY}proxy-read-timeout",
         "ingress-nginx ends a socket that the app has sent nothing on for its proxy-read-timeout",
-    ),  # fmt: skip
+    ),
     Times(
         f"{COMMUNITY}proxy-send-timeout",
         "ingress-nginx ends a socket that the browser has sent nothing on for its proxy-send-timeout",
-    ),  # fmt: skip
+    ),
 )
 F5_TIMES = (
     Times(
         f"{F5}proxy-read-timeout",
         "nginx ends a socket that the app has sent nothing on for its proxy-read-timeout",
         good="3600s",
-    ),  # fmt: skip
+    ),
     Times(
         f"{F5}proxy-send-timeout",
         "nginx ends a socket that the browser has sent nothing on for its proxy-send-timeout",
         good="3600s",
-    ),  # fmt: skip
+    ),
 )
 
 
@@ -49,9 +49,14 @@ def judge_community(_: "Scene", entry: Entry) -> Verdict:
     hashed = ingress.annotation(f"{COMMUNITY}upstream-hash-by")
     if is_true(upstream.text):
         patch = annotate(ingress, {f"{COMMUNITY}service-upstream": None, f"{COMMUNITY}affinity": "cookie"})
-        return Verdict(Affinity.NONE, ingress, upstream.path,
-                       "with service-upstream it sends everything to the Service's own address, so that a cookie has "
-                       "no pod to name", patch)  # fmt: skip
+        return Verdict(
+            Affinity.NONE,
+            ingress,
+            upstream.path,
+            "with service-upstream it sends everything to the Service's own address, so that a cookie has "
+            "no pod to name",
+            patch,
+        )
     if affinity.text == "cookie":
         return Verdict(Affinity.COOKIE, ingress, affinity.path)
     if "remote_addr" in hashed.text or "proxy_add_x_forwarded_for" in hashed.text:
@@ -68,18 +73,32 @@ def limit_community(_: "Scene", entry: Entry) -> Iterator[Limit]:
     yield from idle_limits(ingress, COMMUNITY_TIMES)
     version = ingress.annotation(f"{COMMUNITY}proxy-http-version")
     if version.text == "1.0":
-        yield Limit("upgrade", ingress, version.path, "HTTP/1.0 knows no Upgrade, so no WebSocket reaches the app",
-                    patch=annotate(ingress, {f"{COMMUNITY}proxy-http-version": None}))  # fmt: skip
+        yield Limit(
+            "upgrade",
+            ingress,
+            version.path,
+            "HTTP/1.0 knows no Upgrade, so no WebSocket reaches the app",
+            patch=annotate(ingress, {f"{COMMUNITY}proxy-http-version": None}),
+        )
     header = ingress.annotation(f"{COMMUNITY}connection-proxy-header")
     if header.text and "upgrade" not in header.text.lower():
-        yield Limit("upgrade", ingress, header.path,
-                    f"it always sends `Connection: {header.text}` to the app, in the place of the browser's "
-                    "`Connection: upgrade`",
-                    patch=annotate(ingress, {f"{COMMUNITY}connection-proxy-header": None}))  # fmt: skip
+        yield Limit(
+            "upgrade",
+            ingress,
+            header.path,
+            f"it always sends `Connection: {header.text}` to the app, in the place of the browser's "
+            "`Connection: upgrade`",
+            patch=annotate(ingress, {f"{COMMUNITY}connection-proxy-header": None}),
+        )
     buffering = ingress.annotation(f"{COMMUNITY}proxy-buffering")
     if is_true(buffering.text):
-        yield Limit("buffering", ingress, buffering.path, "ingress-nginx collects answers before it passes them on",
-                    patch=annotate(ingress, {f"{COMMUNITY}proxy-buffering": "off"}))  # fmt: skip
+        yield Limit(
+            "buffering",
+            ingress,
+            buffering.path,
+            "ingress-nginx collects answers before it passes them on",
+            patch=annotate(ingress, {f"{COMMUNITY}proxy-buffering": "off"}),
+        )
 
 
 def judge_f5(_: "Scene", entry: Entry) -> Verdict:
@@ -104,10 +123,14 @@ def limit_f5(_: "Scene", entry: Entry) -> Iterator[Limit]:
     listed = ingress.annotation(f"{F5}websocket-services")
     names = [name.strip() for name in listed.text.split(",") if name.strip()]
     if entry.service.name not in names:
-        yield Limit("upgrade", ingress, listed.path,
-                    f"F5's controller passes Upgrade on only to Services that this annotation lists, and "
-                    f"{entry.service.name} is not among them",
-                    patch=annotate(ingress, {f"{F5}websocket-services": ",".join([*names, entry.service.name])}))  # fmt: skip
+        yield Limit(
+            "upgrade",
+            ingress,
+            listed.path,
+            f"F5's controller passes Upgrade on only to Services that this annotation lists, and "
+            f"{entry.service.name} is not among them",
+            patch=annotate(ingress, {f"{F5}websocket-services": ",".join([*names, entry.service.name])}),
+        )
 
 
 INGRESS_NGINX = Vendor(
@@ -119,6 +142,10 @@ INGRESS_NGINX = Vendor(
     limit_community,
 )
 F5_NGINX = Vendor(
-    "F5 NGINX Ingress Controller", ("nginx", "nginx-plus"), ("nginx.org/ingress-controller",), (F5, "nginx.com/"),
-    judge_f5, limit_f5,
-)  # fmt: skip
+    "F5 NGINX Ingress Controller",
+    ("nginx", "nginx-plus"),
+    ("nginx.org/ingress-controller",),
+    (F5, "nginx.com/"),
+    judge_f5,
+    limit_f5,
+)

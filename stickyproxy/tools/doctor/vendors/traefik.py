@@ -1,7 +1,7 @@
 """Traefik, by Ingress or by its own IngressRoute.
 
-Facts: Traefik's reference, "Kubernetes Ingress" (`service.sticky.cookie` and `service.nativelb` count on the Service and
-not on the Ingress; nativelb leaves the choice of a pod to kube-proxy, Traefik issue 10678) and "IngressRoute"
+Facts: Traefik's reference, "Kubernetes Ingress" (`service.sticky.cookie` and `service.nativelb` count on the Service
+and not on the Ingress; nativelb leaves the choice of a pod to kube-proxy, Traefik issue 10678) and "IngressRoute"
 (`sticky`, `nativeLB`, `middlewares`); the middleware `buffering`.
 """
 
@@ -27,9 +27,13 @@ def judge(_: "Scene", entry: Entry) -> Verdict:
     service = entry.service
     sticky, native = service.annotation(STICKY), service.annotation(NATIVE)
     if is_true(native.text):
-        return Verdict(Affinity.NONE, service, native.path,
-                       "with nativelb Traefik sends everything to the Service's own address, so that a cookie has no "
-                       "pod to name", annotate(service, {NATIVE: None, STICKY: "true"}))  # fmt: skip
+        return Verdict(
+            Affinity.NONE,
+            service,
+            native.path,
+            "with nativelb Traefik sends everything to the Service's own address, so that a cookie has no pod to name",
+            annotate(service, {NATIVE: None, STICKY: "true"}),
+        )
     if is_true(sticky.text) or is_true(service.annotation(OLD_STICKY).text):
         return Verdict(Affinity.COOKIE, service, sticky.path)
     misplaced = entry.obj.annotation(STICKY)
@@ -55,9 +59,12 @@ def judge_route(_: "Scene", entry: Entry) -> Verdict:
     place = entry.rule
     sticky, native = place.at("sticky.cookie"), place["nativeLB"]
     if native.flag:
-        return Verdict(Affinity.NONE, entry.obj, native.path,
-                       "with nativeLB Traefik sends everything to the Service's own address, so that a cookie has no "
-                       "pod to name")  # fmt: skip
+        return Verdict(
+            Affinity.NONE,
+            entry.obj,
+            native.path,
+            "with nativeLB Traefik sends everything to the Service's own address, so that a cookie has no pod to name",
+        )
     if sticky:
         return Verdict(Affinity.COOKIE, entry.obj, sticky.path)
     patch = _replace(entry, place, "sticky", {"cookie": {"name": "traefik"}})
@@ -78,8 +85,12 @@ def limit_route(scene: "Scene", entry: Entry) -> Iterator[Limit]:
 
 def _buffering(obj: Obj, path: str, middleware: Obj) -> Iterator[Limit]:
     if middleware.spec["buffering"]:
-        yield Limit("buffering", obj, path,
-                    f"Traefik's middleware {middleware.name} collects requests and answers before it passes them on")  # fmt: skip
+        yield Limit(
+            "buffering",
+            obj,
+            path,
+            f"Traefik's middleware {middleware.name} collects requests and answers before it passes them on",
+        )
 
 
 def _replace(entry: Entry, place: Node, key: str, value: object) -> Patch | None:
