@@ -3,6 +3,7 @@
 Laws: pure; what could not be read is in `unread`, so that a rule can tell "there is none" from "nobody could look".
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,11 @@ from stickyproxy.tools.doctor.entries import (
 from stickyproxy.tools.doctor.objects import Node, Obj, selects
 from stickyproxy.tools.doctor.proxies import Proxy, is_proxy
 from stickyproxy.tools.doctor.workloads import KINDS, ConfigMaps, Container, Workload, config_maps_of, read_workload
+
+_OTHERS = re.compile(
+    r"(redis|valkey|postgres|mysql|mariadb|mongo|memcached|rabbitmq|minio|nginx|haproxy|traefik|caddy|envoy|prometheus)"
+)
+"""What stands beside an app and often has its name; by the image, since an app's own is none of these."""
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -189,13 +195,15 @@ class Scene:
             return ""
         for proxy in self.proxies:
             if workload in self.backends_of(proxy):
+                if proxy.workload is workload:
+                    return "the proxy is in its pods"
                 return f"it is behind {proxy.workload.obj.kind} {proxy.workload.obj.name}"
         container = self.main_container(workload)
         if any(name.startswith("NICEGUI_") for name in container.environment.values):
             return "it has variables of NiceGUI"
         words = [container.image, *container.words, workload.obj.name, *workload.labels.values()]
         serves = container.ports or self.services_of(workload)
-        named = any("nicegui" in word.lower() for word in words) and "redis" not in container.image.lower()
+        named = any("nicegui" in word.lower() for word in words) and not _OTHERS.search(container.image.lower())
         return "its name, image or command says NiceGUI" if named and serves else ""
 
     # What leads to what.

@@ -101,24 +101,24 @@ def no_budget(scene: Scene) -> Iterator[Fault]:
 
 def budget_blocks(scene: Scene) -> Iterator[Fault]:
     """Find budgets that let no pod go, so that nodes are drained by force."""
-    for workload in _mine(scene):
-        total = workload.declared
-        for budget in _budgets(scene, workload):
-            least, most = budget.spec["minAvailable"], budget.spec["maxUnavailable"]
-            needed = share(least, total, up=True) if least else None
-            allowed = share(most, total, up=True) if most else None
-            scaled = scene.autoscaler(workload) is not None and not least.text.endswith("%")
-            if (needed is not None and needed >= total and not scaled) or allowed == 0:
-                node = least if least else most
-                yield Fault(
-                    budget,
-                    node.path,
-                    f"it never lets one of the {total} pods of {workload.obj} go: who drains a node waits for ever, "
-                    "and in "
-                    "the end does it by force",
-                    "maxUnavailable 1 in the place of it",
-                    Patch(budget, "merge", {"spec": {"minAvailable": None, "maxUnavailable": 1}}),
-                )
+    mine = _mine(scene)
+    for budget in {str(b): b for workload in mine for b in _budgets(scene, workload)}.values():
+        bound = [w for w in scene.workloads if budget in _budgets(scene, w)]
+        total = sum(w.declared for w in bound)
+        least, most = budget.spec["minAvailable"], budget.spec["maxUnavailable"]
+        needed = share(least, total, up=True) if least else None
+        allowed = share(most, total, up=True) if most else None
+        scaled = any(scene.autoscaler(w) for w in bound) and not least.text.endswith("%")
+        if (needed is not None and needed >= total and not scaled) or allowed == 0:
+            names = " and ".join(str(w.obj) for w in bound)
+            yield Fault(
+                budget,
+                (least if least else most).path,
+                f"it never lets one of the {total} pods of {names} go: who drains a node waits for ever, and in the end "
+                "does it by force",
+                "maxUnavailable 1 in the place of it",
+                Patch(budget, "merge", {"spec": {"minAvailable": None, "maxUnavailable": 1}}),
+            )
 
 
 RULES = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from stickyproxy.tools.doctor.findings import IGNORE, Fault, Rule, Severity
 from stickyproxy.tools.doctor.scene import App, Scene
 
-SECRET_NAME = re.compile(r"(STORAGE|SESSION|COOKIE)_?(SECRET|KEY)|^SECRET(_KEY)?$")
+SECRET_NAME = re.compile(r"((STORAGE|SESSION|COOKIE)_?(SECRET|KEY)|^SECRET(_KEY)?)\Z")
 INJECTORS = ("vault.hashicorp.com/", "secrets.infisical.com/", "conjur.org/", "vault.security.banzaicloud.io/")
 """Beginnings of annotations by which others put secrets into a pod."""
 

@@ -1,7 +1,8 @@
 """AWS: the Application Load Balancer by Ingress, Network and Classic Load Balancers by Service.
 
 Facts: AWS Load Balancer Controller's guide, "Ingress annotations" (`target-type` is `instance` by default, health
-checks ask for `/`, `target-group-attributes` and `load-balancer-attributes` are `key=value` apart by commas) and "Service
+checks ask for `/`, `target-group-attributes` and `load-balancer-attributes` are `key=value` apart by commas) and
+"Service
 annotations"; ELB's guides (idle time-out 60 s by default; a Classic HTTP listener knows no Upgrade; stickiness binds to
 a target, which with `instance` is a node and not a pod).
 """
