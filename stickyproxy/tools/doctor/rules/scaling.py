@@ -114,7 +114,8 @@ def budget_blocks(scene: Scene) -> Iterator[Fault]:
             yield Fault(
                 budget,
                 (least if least else most).path,
-                f"it never lets one of the {total} pods of {names} go: who drains a node waits for ever, and in the end "
+                f"it never lets one of the {total} pods of {names} go: who drains a node waits for ever, and in the "
+                "end "
                 "does it by force",
                 "maxUnavailable 1 in the place of it",
                 Patch(budget, "merge", {"spec": {"minAvailable": None, "maxUnavailable": 1}}),

@@ -4,8 +4,11 @@ import pytest
 
 from stickyproxy.tools.doctor.rules import RULES
 
-from .cases import CASES, Case
+from . import cases_pods, cases_ways
+from .case import Case
 from .setups import change, findings, said, setup
+
+CASES = [*cases_ways.CASES, *cases_pods.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
