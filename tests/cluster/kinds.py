@@ -29,7 +29,7 @@ async def teach(api: Api, definition: Manifest) -> None:
     await api.call("POST", CRDS, definition)
     async with api.watch(CRDS, fieldSelector=f"metadata.name={name}") as events:
         async for line in events:
-            conditions = json.loads(line)["object"].get("status", {}).get("conditions", ())
+            conditions = json.loads(line)["object"].get("status", {}).get("conditions") or ()  # null at first
             if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
                 return
     raise AssertionError(f"{name} was never established")
