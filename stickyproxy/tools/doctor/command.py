@@ -36,7 +36,7 @@ def read(files: Sequence[str], namespaces: Sequence[str], kubeconfig: str, conte
     if files:
         from stickyproxy.tools.doctor.files import read_files
 
-        return read_files(files, next(iter(namespaces), "default"))
+        return read_files(files, next(iter(namespaces), ""))
     from stickyproxy.tools.doctor.api import read_cluster
 
     return asyncio.run(read_cluster(namespaces, kubeconfig=kubeconfig, context=context))
