@@ -110,8 +110,9 @@ class Scene:
 
     @cached_property
     def workloads(self) -> list[Workload]:
-        """Give all Deployments and StatefulSets."""
-        return [read_workload(o, self.config_maps) for kind in KINDS for o in self.all(kind)]
+        """Give all Deployments and StatefulSets that have containers."""
+        found = [read_workload(o, self.config_maps) for kind in KINDS for o in self.all(kind)]
+        return [workload for workload in found if workload.containers]
 
     @cached_property
     def proxies(self) -> list[Proxy]:
@@ -163,7 +164,7 @@ class Scene:
     @cached_property
     def apps(self) -> list[App]:
         """Give the apps; UnclearError where they cannot be told, and there is no proxy to look at either."""
-        usable = [w for w in self.workloads if w.containers]
+        usable = self.workloads
         if self._chosen:
             found = [w for w in usable if w.obj.name in self._chosen]
             lost = sorted(set(self._chosen) - {w.obj.name for w in found})

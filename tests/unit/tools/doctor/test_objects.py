@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stickyproxy.tools.doctor.findings import find_all
@@ -74,6 +74,7 @@ def test_nothing_that_is_no_object_passes_for_one_or_fails(found: object) -> Non
     assert parsed is None or (parsed.kind and parsed.name)
 
 
+@settings(max_examples=200, deadline=None)  # a second
 @given(st.data())
 def test_rules_survive_objects_of_any_shape(data: st.DataObject) -> None:
     """Any value of a sound set-up is replaced by anything: rules may say what they like, but say it."""
