@@ -3,7 +3,7 @@
 Laws: one entry for each object and Service; who cannot be told says UNKNOWN, and a rule that hears it does not accuse.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
@@ -102,13 +102,16 @@ def vendor_of(ingress: Obj, classes: Iterable[Obj], vendors: Iterable[Vendor]) -
         name = default[0].name if len(default) == 1 else ""
     controller = known[name].spec["controller"].text if name in known else ""
     annotated = [v for v in vendors if any(key.startswith(v.prefixes) for key in ingress.annotations)]
+    alone = annotated[0] if len(annotated) == 1 else UNKNOWN
     if controller:
-        return next((v for v in vendors if controller.startswith(v.controllers)), UNKNOWN)
+        # A second ingress-nginx has a name of its own, with `nginx` in it; Kong's says nothing, whatever is annotated.
+        own = alone if any(part in controller for part in alone.classes) else UNKNOWN
+        return next((v for v in vendors if controller.startswith(v.controllers)), own)
     if name:
         named = [v for v in vendors if name in v.classes]
         both = [v for v in named if v in annotated]  # two controllers call their class `nginx`
-        return next(iter([*both, *named]), annotated[0] if len(annotated) == 1 else UNKNOWN)
-    return annotated[0] if len(annotated) == 1 else UNKNOWN
+        return next(iter([*both, *named]), alone)
+    return alone
 
 
 def ingress_backends(ingress: Obj) -> Iterator[tuple[str, Node, Node]]:
@@ -138,3 +141,28 @@ def traefik_backends(route: Obj) -> Iterator[tuple[str, str, Node, Node]]:
         for service in rule["services"].items():
             if service["kind"].text in ("", "Service"):
                 yield service["namespace"].text or route.namespace, service["name"].text, service["port"], service
+
+
+def openshift_backends(route: Obj) -> Iterator[tuple[str, str, Node, Node]]:
+    """Give the Services of an OpenShift Route. Its port is the pods' own, so no port of the Service is named."""
+    for place in [route.spec["to"], *route.spec["alternateBackends"].items()]:
+        if place["kind"].text in ("", "Service") and place["name"].text:
+            yield route.namespace, place["name"].text, Node(None), place
+
+
+def istio_backends(route: Obj) -> Iterator[tuple[str, str, Node, Node]]:
+    """Give the Services of an Istio VirtualService."""
+    for rule in route.spec["http"].items():
+        for place in rule["route"].items():
+            name, _, rest = place.at("destination.host").text.partition(".")
+            if name and (not rest or ".svc" in f".{rest}" or "." not in rest):
+                yield rest.partition(".")[0] or route.namespace, name, place.at("destination.port.number"), place
+
+
+ROUTES: Mapping[str, Callable[[Obj], Iterator[tuple[str, str, Node, Node]]]] = {
+    "HTTPRoute": route_backends,
+    "IngressRoute": traefik_backends,
+    "Route": openshift_backends,
+    "VirtualService": istio_backends,
+}
+"""Kinds of ways in beside Ingress and Service, and how the Services of one are told."""

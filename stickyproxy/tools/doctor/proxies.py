@@ -29,12 +29,13 @@ PREFIX = "STICKYPROXY_"
 
 
 def is_proxy(container: Container) -> bool:
-    """Say whether a container runs the proxy: by its image's or its program's name."""
+    """Say whether a container runs the proxy: by its image's or its program's name, or by its settings."""
     image = container.image.rpartition("/")[2].partition("@")[0].partition(":")[0]
     words = container.words
     named = image == "stickyproxy" or any(word.rpartition("/")[2] == "stickyproxy" for word in words)
     as_module = any(a == "-m" and b == "stickyproxy" for a, b in pairwise(words))
-    return (named or as_module) and ("run" in words or not words)
+    set_up = any(name.startswith(PREFIX) for name in container.environment.values)
+    return (named or as_module or set_up) and ("run" in words or not words)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from stickyproxy.tools.doctor.objects import Obj
 from stickyproxy.tools.doctor.resources import Need
 from stickyproxy.tools.doctor.scene import Scene
-from stickyproxy.tools.doctor.vendors import BALANCER, GATEWAY, INGRESS_VENDORS, TRAEFIK_ROUTE
+from stickyproxy.tools.doctor.vendors import BY_KIND, INGRESS_VENDORS
 
 
 class ReadError(Exception):
@@ -43,7 +43,5 @@ class Reading:
             chosen=chosen,
             live=self.live,
             vendors=INGRESS_VENDORS,
-            gateway=GATEWAY,
-            balancer=BALANCER,
-            traefik=TRAEFIK_ROUTE,
+            by_kind=BY_KIND,
         )

@@ -54,6 +54,9 @@ RESOURCES = (
     Resource("Middleware", "traefik.io", "v1alpha1", "middlewares"),
     Resource("BackendConfig", "cloud.google.com", "v1", "backendconfigs"),
     Resource("GCPBackendPolicy", "networking.gke.io", "v1", "gcpbackendpolicies"),
+    Resource("Route", "route.openshift.io", "v1", "routes"),
+    Resource("VirtualService", "networking.istio.io", "v1", "virtualservices"),
+    Resource("DestinationRule", "networking.istio.io", "v1", "destinationrules"),
     Resource("IngressClass", "networking.k8s.io", "v1", "ingressclasses", "extra", namespaced=False),
     Resource("ClusterRoleBinding", "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "extra", namespaced=False),
 )

@@ -4,17 +4,17 @@ Laws: pure; what could not be read is in `unread`, so that a rule can tell "ther
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 from stickyproxy.tools.doctor.entries import (
+    ROUTES,
     UNKNOWN,
     Entry,
     Vendor,
     ingress_backends,
-    route_backends,
-    traefik_backends,
     vendor_of,
 )
 from stickyproxy.tools.doctor.objects import Node, Obj, selects
@@ -73,9 +73,7 @@ class Scene:
         chosen: Sequence[str] = (),
         live: bool = False,
         vendors: Sequence[Vendor] = (),
-        gateway: Vendor = UNKNOWN,
-        balancer: Vendor = UNKNOWN,
-        traefik: Vendor = UNKNOWN,
+        by_kind: Mapping[str, Vendor] = MappingProxyType({}),
     ) -> None:
         self._objects: dict[str, list[Obj]] = {}
         for found in objects:
@@ -84,7 +82,7 @@ class Scene:
         self.live = live
         self._chosen = tuple(chosen)
         self._vendors = tuple(vendors)
-        self._gateway, self._balancer, self._traefik = gateway, balancer, traefik
+        self._by_kind = by_kind
 
     def all(self, kind: str) -> list[Obj]:
         """Give all objects of a kind."""
@@ -243,15 +241,14 @@ class Scene:
             vendor = vendor_of(ingress, self.all("IngressClass"), self._vendors)
             for name, port, place in ingress_backends(ingress):
                 yield ingress, (ingress.namespace, name), port, vendor, place
-        for route in self.all("HTTPRoute"):
-            for namespace, name, port, rule in route_backends(route):
-                yield route, (namespace, name), port, self._gateway, rule
-        for route in self.all("IngressRoute"):
-            for namespace, name, port, place in traefik_backends(route):
-                yield route, (namespace, name), port, self._traefik, place
+        for kind, backends in ROUTES.items():
+            for route in self.all(kind):
+                for namespace, name, port, rule in backends(route):
+                    yield route, (namespace, name), port, self._by_kind.get(kind, UNKNOWN), rule
         for service in self.all("Service"):
             if service.spec["type"].text == "LoadBalancer":
-                yield service, (service.namespace, service.name), Node(None), self._balancer, service.spec
+                vendor = self._by_kind.get("Service", UNKNOWN)
+                yield service, (service.namespace, service.name), Node(None), vendor, service.spec
 
     def entries_to(self, workload: Workload, *, proxy: bool) -> list[Entry]:
         """Give the ways in that lead to a workload's proxy container, or to its others."""

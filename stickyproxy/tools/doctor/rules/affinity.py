@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from stickyproxy.tools.doctor.entries import Affinity
+from stickyproxy.tools.doctor.entries import ROUTES, Affinity
 from stickyproxy.tools.doctor.findings import Fault, Rule, Severity
 from stickyproxy.tools.doctor.scene import App, Scene
 
 PROXY_FIX = "put stickyproxy between (README, Deploy it), or let the entry keep browsers itself"
+
+WAYS = ("Service", "Ingress", *ROUTES)
+"""What leads browsers in: where one of these could not be looked at, nobody can say that there is none."""
 
 WORKERS = re.compile(r"(?:^|\s)(?:--workers[= ]|-w[= ]?)([0-9]+)\b")
 
@@ -62,7 +65,7 @@ def proxy_bypassed(scene: Scene) -> Iterator[Fault]:
 
 def affinity_unproven(scene: Scene) -> Iterator[Fault]:
     """Find apps with several replicas of which nothing that was read says how a browser stays on one."""
-    if not scene.knows("Service", "Ingress"):
+    if not scene.knows(*WAYS):
         return
     for app in _several(scene):
         if scene.proxies_of(app):

@@ -18,31 +18,21 @@ if TYPE_CHECKING:
     from stickyproxy.tools.doctor.scene import Scene
 
 CONFIG = "cloud.google.com/backend-config"
+OLD_CONFIG = "beta.cloud.google.com/backend-config"
 NEG = "cloud.google.com/neg"
 DEFAULT_TIMEOUT_S = 30.0
-NAME = "nicegui"
 
 
 def backend_config(scene: "Scene", entry: Entry) -> tuple[Node, Obj | None]:
     """Give the annotation of the Service that names a BackendConfig, and that object as far as it is there."""
-    node = entry.service.annotation(CONFIG)
+    node, old = entry.service.annotation(CONFIG), entry.service.annotation(OLD_CONFIG)
+    node = old if old and not node else node
     try:
         named = Node(json.loads(node.text or "{}"))
     except ValueError:
         return node, None
     name = named["ports"][entry.port.text].text or named["default"].text
     return node, scene.find("BackendConfig", entry.service.namespace, name) if name else None
-
-
-def fresh_config(entry: Entry) -> Patch:
-    """Make the BackendConfig that such an app needs; the Service must name it."""
-    body = {
-        "apiVersion": "cloud.google.com/v1",
-        "kind": "BackendConfig",
-        "metadata": {"name": NAME, "namespace": entry.service.namespace},
-        "spec": {"timeoutSec": 86400, "sessionAffinity": {"affinityType": "GENERATED_COOKIE"}},
-    }
-    return Patch(entry.service, "apply", body)
 
 
 def judge(scene: "Scene", entry: Entry) -> Verdict:
@@ -55,8 +45,7 @@ def judge(scene: "Scene", entry: Entry) -> Verdict:
             Affinity.NONE,
             entry.service,
             node.path,
-            "its Service names no BackendConfig with an affinity",
-            fresh_config(entry),
+            "its Service names no BackendConfig with an affinity (sessionAffinity.affinityType: GENERATED_COOKIE)",
         )
     affinity = config.spec.at("sessionAffinity.affinityType")
     if affinity.text in ("GENERATED_COOKIE", "CLIENT_IP") and '"ingress":false' in entry.service.annotation(
@@ -88,9 +77,8 @@ def limits(scene: "Scene", entry: Entry) -> Iterator[Limit]:
             "life",
             entry.service,
             node.path,
-            why.format(DEFAULT_TIMEOUT_S) + ", its default",
+            why.format(DEFAULT_TIMEOUT_S) + ", its default where a Service names no BackendConfig",
             DEFAULT_TIMEOUT_S,
-            fresh_config(entry),
         )
         return
     timeout = config.spec["timeoutSec"]

@@ -119,6 +119,28 @@ CASES = [
         [*LOADBALANCER, ("Deployment/app", "spec replicas", 1)], name="a load balancer of connections",
     ),
     Case(
+        "no-affinity", "openshift", [("Route/web", NOTE, {"haproxy.router.openshift.io/disable_cookies": "true"})],
+        "Route shop/web", "disable_cookies", [], name="OpenShift without its cookie",
+    ),
+    Case(
+        "client-ip-affinity", "openshift", [("Route/web", "spec tls termination", "passthrough")], "Route shop/web",
+        "termination", [("Route/web", "spec tls termination", "reencrypt")], name="OpenShift's passthrough",
+    ),
+    Case(
+        "idle-timeout", "openshift", [("Route/web", NOTE, {"haproxy.router.openshift.io/timeout-tunnel": "5s"})],
+        "Route shop/web", "timeout-tunnel", [("Route/web", NOTE, {"haproxy.router.openshift.io/timeout": "5s"})],
+        name="OpenShift's tunnels",
+    ),
+    Case(
+        "no-affinity", "istio",
+        [("DestinationRule/app", "spec trafficPolicy loadBalancer", {"simple": "LEAST_REQUEST"})],
+        "DestinationRule shop/app", "consistentHash", [], name="Istio without a hash",
+    ),
+    Case(
+        "affinity-unproven", "istio", [("DestinationRule/app", "", GONE)], "VirtualService shop/web", "spec.http",
+        [("DestinationRule/app", "spec host", "app.shop")], name="Istio without a rule",
+    ),
+    Case(
         "proxy-bypassed", "proxied",
         [("Ingress/web", "spec rules 0 http paths 0 backend service", {"name": "app", "port": {"name": "http"}})],
         "Ingress shop/web", "backend", [],

@@ -183,11 +183,32 @@ spec:
       services: [{name: app, port: 80, sticky: {cookie: {name: app}}}]
 """
 
+_OPENSHIFT = """
+apiVersion: route.openshift.io/v1
+kind: Route
+metadata: {name: web}
+spec: {to: {kind: Service, name: app}, port: {targetPort: http}, tls: {termination: edge}}
+"""
+
+_ISTIO = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec: {http: [{route: [{destination: {host: app.shop.svc.cluster.local, port: {number: 80}}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: app}
+spec: {host: app, trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: app, ttl: 0s}}}}}
+"""
+
 SETUPS = {
     "proxied": _APP + "---" + _PROXY,
     "direct": _APP + "---" + _INGRESS,
     "route": _APP + "---" + _ROUTE,
     "traefik": _APP + "---" + _TRAEFIK,
+    "openshift": _APP + "---" + _OPENSHIFT,
+    "istio": _APP + "---" + _ISTIO,
     "bare": _APP,
 }
 
