@@ -1,8 +1,9 @@
 """Rules about the proxy's own set-up: what it follows, what it may read, and its key."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from stickyproxy.tools.doctor.findings import Fault, Patch, Rule, Severity
+from stickyproxy.tools.doctor.findings import Fault, Patch, Rule, Severity, secret_first
 from stickyproxy.tools.doctor.proxies import Proxy
 from stickyproxy.tools.doctor.rights import missing_verbs
 from stickyproxy.tools.doctor.scene import Scene
@@ -250,6 +251,7 @@ def secret_in_plain(scene: Scene) -> Iterator[Fault]:
                 "the key of the token stands in the manifest: who may read it can make tokens, and lead browsers to "
                 "a pod",
                 "a Secret, and valueFrom.secretKeyRef as in deploy/kubernetes/base/deployment.yaml",
+                None if in_words else _from_secret(proxy, value=None),
             )
 
 
@@ -263,20 +265,17 @@ def no_key(scene: Scene) -> Iterator[Fault]:
                 "backends by --dns or --backend are known by their addresses, and without a key a token is a plain "
                 "hash of "
                 "one: visitors can choose their pod, and learn addresses by trying",
-                'kubectl create secret generic stickyproxy --from-literal=secret="$(openssl rand -base64 32)", as '
-                "STICKYPROXY_SECRET",
-                proxy.workload.patch_container(
-                    proxy.container,
-                    {
-                        "env": [
-                            {
-                                "name": Proxy.variable("secret"),
-                                "valueFrom": {"secretKeyRef": {"name": "stickyproxy", "key": "secret"}},
-                            }
-                        ]
-                    },
-                ),
+                "STICKYPROXY_SECRET from a Secret",
+                _from_secret(proxy),
             )
+
+
+def _from_secret(proxy: Proxy, **more: None) -> Patch:
+    """Patch the key's variable to come from a Secret, which is made first."""
+    reference = {"secretKeyRef": {"name": "stickyproxy", "key": "secret"}}
+    variable = {"name": Proxy.variable("secret"), **more, "valueFrom": reference}
+    patch = proxy.workload.patch_container(proxy.container, {"env": [variable]})
+    return replace(patch, first=secret_first(proxy.workload.obj.namespace, "stickyproxy", "secret"))
 
 
 def keys_differ(scene: Scene) -> Iterator[Fault]:
