@@ -153,9 +153,10 @@ class Scene:
         return Target(workload, self.main_container(workload), port.number)
 
     def main_container(self, workload: Workload) -> Container:
-        """Give the container that is the app: the first that is neither a sidecar nor a proxy."""
+        """Give the container that is the app: one that says NiceGUI, else the first that is no sidecar and no proxy."""
         ours = [c for c in workload.containers if not is_proxy(c)]
-        return next((c for c in ours if not c.init), (ours or workload.containers)[0])
+        signs = [c for c in ours if "nicegui" in f"{c.image} {' '.join(c.environment.values)}".lower()]
+        return next((c for c in [*signs, *ours] if not c.init), (ours or workload.containers)[0])
 
     # Which of them are apps.
 

@@ -41,7 +41,10 @@ def _stuck(workload: Workload) -> str:
 
 
 def _images(pods: list[Obj], container: Container) -> dict[str, set[str]]:
-    """Give the image ids that run, by the image that was asked for."""
+    """Give the digests that run, by the image that was asked for.
+
+    An id without `@` is the hash of an image's configuration, which differs between architectures, and counts as none.
+    """
     found: dict[str, set[str]] = {}
     for pod in pods:
         statuses = [
@@ -52,8 +55,9 @@ def _images(pods: list[Obj], container: Container) -> dict[str, set[str]]:
             c["name"].text: c["image"].text for key in ("containers", "initContainers") for c in pod.spec[key].items()
         }
         for status in statuses:
-            if status["name"].text == container.name and status["imageID"].text:
-                found.setdefault(wanted.get(container.name, ""), set()).add(status["imageID"].text)
+            digest = status["imageID"].text.partition("@")[2]
+            if status["name"].text == container.name and digest:
+                found.setdefault(wanted.get(container.name, ""), set()).add(digest)
     return found
 
 

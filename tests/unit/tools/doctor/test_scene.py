@@ -42,6 +42,16 @@ def test_a_database_that_has_the_apps_name_is_no_app() -> None:
         names(scene_of(objects))
 
 
+def test_of_several_containers_the_app_is_the_one_that_says_so() -> None:
+    """And its probes count, not those of what stands before it in the same pod."""
+    objects = setup("proxied")
+    gate = {"name": "gate", "image": "oauth2-proxy:7", "readinessProbe": {"httpGet": {"path": "/", "port": 4180}}}
+    objects[0]["spec"]["template"]["spec"]["containers"].insert(0, gate)
+    scene = scene_of(objects)
+    assert [app.container.name for app in scene.apps] == ["app"]
+    assert not findings(objects), said(findings(objects))
+
+
 @pytest.mark.parametrize(
     "edits",
     [
