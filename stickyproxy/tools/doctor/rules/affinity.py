@@ -63,6 +63,14 @@ def proxy_bypassed(scene: Scene) -> Iterator[Fault]:
                 )
 
 
+def _may_lead_anywhere(scene: Scene) -> bool:
+    """Say whether there is a proxy of which nobody knows where it leads: its settings or its Service were not read."""
+    return any(
+        not scene.followed(proxy) and (not scene.live or not proxy.knows("kubernetes-service"))
+        for proxy in scene.proxies
+    )
+
+
 def affinity_unproven(scene: Scene) -> Iterator[Fault]:
     """Find apps with several replicas of which nothing that was read says how a browser stays on one."""
     if not scene.knows(*WAYS):
@@ -71,7 +79,7 @@ def affinity_unproven(scene: Scene) -> Iterator[Fault]:
         if scene.proxies_of(app):
             continue
         entries = scene.entries_to(app.workload, proxy=False)
-        if not entries:
+        if not entries and not _may_lead_anywhere(scene):
             read = "the namespaces that were read" if scene.live else "these manifests"
             yield Fault(
                 app.obj,

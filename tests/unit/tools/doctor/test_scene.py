@@ -138,3 +138,11 @@ def test_an_ingress_with_nobodys_class_and_annotations_is_not_judged() -> None:
     edits: list[Edit] = [("Ingress/web", "spec ingressClassName", GONE), ("Ingress/web", "metadata annotations", GONE)]
     found = findings(change(setup("direct"), edits))
     assert [f.rule.id for f in found] == ["affinity-unproven"]
+
+
+def test_a_proxy_that_may_lead_to_the_app_is_no_reason_to_doubt() -> None:
+    """In files its Service may be among others; in a cluster a Service that is not there is a fault of its own."""
+    edits: list[Edit] = [("ConfigMap/stickyproxy", "data STICKYPROXY_KUBERNETES_SERVICE", "other")]
+    assert not findings(change(setup("proxied"), edits), live=False)
+    found = findings(change(setup("proxied"), edits), live=True)
+    assert {f.rule.id for f in found} == {"affinity-unproven", "proxy-service-missing"}
