@@ -1,4 +1,4 @@
-"""`stickyproxy doctor` finds nothing in what the repository renders: the chart in its variants, before the example app."""
+"""`stickyproxy doctor` finds nothing in what the repository renders: the chart's variants before the example app."""
 
 import pytest
 import yaml
@@ -15,7 +15,7 @@ VARIANTS: list[dict[str, object]] = [
     {"ingress": {"enabled": True}, "gateway": {"enabled": True}},
     {"networkPolicy": {"appLabels": APP}, "secret": {"name": "own"}, "serviceAccount": {"name": "own"}},
     {"backends": {"dns": "nicegui-app-pods:8080"}, "autoscaling": {"enabled": False}},
-    {"settings": {"page-token": True, "drain-timeout": "15s"}},
+    {"settings": {"page-token": True, "asset-cache": "64M"}},
 ]
 
 
