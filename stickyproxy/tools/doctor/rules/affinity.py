@@ -38,8 +38,8 @@ def no_affinity(scene: Scene) -> Iterator[Fault]:
                     verdict.where,
                     verdict.field,
                     f"{entry.obj} leads to {_count(scene, app)} of {app.obj} and keeps no browser on one: "
-                    f"{verdict.why}. "
-                    "A page is built on one pod, its socket reaches another, and the page reloads again and again",
+                    f"{verdict.why}. A page is built on one pod, its socket reaches another, and the page reloads "
+                    "again and again",
                     PROXY_FIX,
                     verdict.patch,
                 )
@@ -85,8 +85,7 @@ def affinity_unproven(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 "spec.replicas",
                 f"{_count(scene, app)}, and nothing in {read} leads browsers to them and keeps each on one: an "
-                "ordinary "
-                "Service gives every connection any pod",
+                "ordinary Service gives every connection any pod",
                 f"{PROXY_FIX}; if that is done in another namespace, read it too (--namespace, repeatable)",
             )
         for entry in entries:
@@ -95,8 +94,8 @@ def affinity_unproven(scene: Scene) -> Iterator[Fault]:
                 yield Fault(
                     entry.obj,
                     verdict.field,
-                    f"it leads to {_count(scene, app)} of {app.obj}, and whether each browser keeps its pod cannot be "
-                    f"told: {verdict.why}",
+                    f"it leads to {_count(scene, app)} of {app.obj}, and whether each browser keeps its pod cannot "
+                    f"be told: {verdict.why}",
                     "measure it with `stickyproxy verify URL`, or put stickyproxy between",
                     verdict.patch,
                 )
@@ -114,8 +113,8 @@ def client_ip_affinity(scene: Scene) -> Iterator[Fault]:
                 yield Fault(
                     verdict.where,
                     verdict.field,
-                    f"{entry.obj} binds client addresses to pods: a load balancer or a company's proxy has one address "
-                    "for all people behind it, and a phone changes its own with every network",
+                    f"{entry.obj} binds client addresses to pods: a load balancer or a company's proxy has one "
+                    "address for all people behind it, and a phone changes its own with every network",
                     PROXY_FIX,
                 )
             elif affinity.text == "ClientIP" and verdict.affinity is Affinity.NONE:
@@ -123,8 +122,7 @@ def client_ip_affinity(scene: Scene) -> Iterator[Fault]:
                     entry.service,
                     affinity.path,
                     f"sessionAffinity: ClientIP does nothing here: {entry.obj} ({entry.vendor.name}) connects to the "
-                    "pods "
-                    "by itself, or with one address for everybody",
+                    "pods by itself, or with one address for everybody",
                     PROXY_FIX,
                 )
 

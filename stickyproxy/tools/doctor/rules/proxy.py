@@ -37,8 +37,7 @@ def proxy_role(scene: Scene) -> Iterator[Fault]:
             proxy.workload.obj,
             proxy.workload.pod["serviceAccountName"].path,
             f"its service account {own[1]} may not {verbs} EndpointSlices in namespace {service.namespace}{hidden}: "
-            "it never "
-            "learns of a pod, and stays unready",
+            "it never learns of a pod, and stays unready",
             "a Role and a RoleBinding, as in deploy/kubernetes/base/rbac.yaml",
             Patch(proxy.workload.obj, "apply", _rights(name, service.namespace, own)),
         )
@@ -204,8 +203,7 @@ def headless(scene: Scene) -> Iterator[Fault]:
                     proxy.workload.obj,
                     proxy.field,
                     f"--{source} {address} is {service}, whose own address stands for all pods: the proxy sees "
-                    f"{what}, and "
-                    "keeps nobody on a pod",
+                    f"{what}, and keeps nobody on a pod",
                     f"--kubernetes-service {service.name}, or --dns with a headless Service (clusterIP: None)",
                 )
 
@@ -263,8 +261,7 @@ def no_key(scene: Scene) -> Iterator[Fault]:
                 proxy.workload.obj,
                 proxy.container.node["env"].path,
                 "backends by --dns or --backend are known by their addresses, and without a key a token is a plain "
-                "hash of "
-                "one: visitors can choose their pod, and learn addresses by trying",
+                "hash of one: visitors can choose their pod, and learn addresses by trying",
                 "STICKYPROXY_SECRET from a Secret",
                 _from_secret(proxy),
             )

@@ -36,11 +36,10 @@ def no_storage_secret(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 app.container.node["env"].path,
                 "it gets no Secret: several replicas need the same storage_secret, or the session cookie of one is "
-                "refused "
-                "by the next, and app.storage.user and app.storage.browser are lost when a browser changes its pod",
+                "refused by the next, and app.storage.user and app.storage.browser are lost when a browser changes "
+                "its pod",
                 "ui.run(storage_secret=os.environ['STORAGE_SECRET']) from a Secret; where the app uses no such "
-                "storage, "
-                f"or gets the secret otherwise, say so with the annotation {IGNORE}: storage-secret",
+                f"storage, or gets the secret otherwise, say so with the annotation {IGNORE}: storage-secret",
                 _from_secret(app, "STORAGE_SECRET"),
             )
 
@@ -77,8 +76,7 @@ def no_redis(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 app.container.node["env"].path,
                 "without NICEGUI_REDIS_URL each pod keeps app.storage.user, .tab and .general in files of its own: "
-                "what a "
-                "user has there is gone when the browser's pod is",
+                "what a user has there is gone when the browser's pod is",
                 "a Redis (deploy/kubernetes/components/redis), if the app uses these",
             )
 

@@ -73,8 +73,7 @@ def version_skew(scene: Scene) -> Iterator[Fault]:
                     workload.obj,
                     container.node["image"].path,
                     f"its replicas run {len(ids)} different builds of {image}: the tag was pushed again. A page of "
-                    "one finds "
-                    "other code, and other files, on the next",
+                    "one finds other code, and other files, on the next",
                     "a tag that is never pushed again, or a digest (image@sha256:...), and a rollout",
                 )
         stuck = _stuck(workload)
@@ -83,8 +82,8 @@ def version_skew(scene: Scene) -> Iterator[Fault]:
                 workload.obj,
                 container.node["image"].path,
                 f"its replicas run {' and '.join(sorted(images))}, and {stuck}",
-                f"kubectl -n {workload.obj.namespace} rollout status {workload.obj.kind.lower()} {workload.obj.name}; "
-                "then go on or `rollout undo`",
+                f"kubectl -n {workload.obj.namespace} rollout status {workload.obj.kind.lower()} "
+                f"{workload.obj.name}; then go on or `rollout undo`",
             )
     for app in scene.apps:
         proxies = scene.proxies_of(app)

@@ -146,3 +146,19 @@ def test_a_proxy_that_may_lead_to_the_app_is_no_reason_to_doubt() -> None:
     assert not findings(change(setup("proxied"), edits), live=False)
     found = findings(change(setup("proxied"), edits), live=True)
     assert {f.rule.id for f in found} == {"affinity-unproven", "proxy-service-missing"}
+
+
+def test_a_role_that_is_in_other_manifests_may_give_the_right() -> None:
+    edits: list[Edit] = [("RoleBinding/stickyproxy", "roleRef", {"kind": "ClusterRole", "name": "view"})]
+    assert not findings(change(setup("proxied"), edits), live=False)
+    assert {f.rule.id for f in findings(change(setup("proxied"), edits), live=True)} == {"proxy-role"}
+
+
+def test_replicas_that_are_ready_have_the_right_wherever_it_comes_from() -> None:
+    edits: list[Edit] = [
+        ("RoleBinding/stickyproxy", "", GONE),
+        ("Deployment/stickyproxy", "status", {"readyReplicas": 2}),
+    ]
+    objects = change(setup("proxied"), edits)
+    assert not findings(objects, unread=("ClusterRoleBinding",))
+    assert {f.rule.id for f in findings(objects)} == {"proxy-role"}
