@@ -96,6 +96,8 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         workers=options["workers"],
         config_path=options["config"],
         log_level=options["log_level"],
+        log_format=options["log_format"],
+        admin_actions=options["admin_actions"] == "on",
         data_plane=data_plane,
     )
 

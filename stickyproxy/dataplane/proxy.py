@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -19,6 +19,7 @@ from stickyproxy.core.backends import Backend, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.ending import TABLE, Event, Stage
+from stickyproxy.core.events import Gathering, Happening, Kind
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
@@ -43,6 +44,9 @@ from stickyproxy.dataplane.tunnel import Tunnel
 FIRST_REQUEST_S = 0.05
 """Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
 
+PAST_LIMIT = 1000
+"""Most names of backends that have gone."""
+
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart every browser comes at once."""
 
@@ -64,7 +68,10 @@ class Proxy:
         self.trusted = TrustedProxies(settings.trusted)
         self.cookie = CookieWriter(settings.affinity.cookie)
         self.reader = RequestReader(settings.affinity.cookie.name, settings.health.probers, settings.limits.headers)
-        self.failures = Failures(settings, self.counters, self.time, self.log, random)
+        self.happenings = Gathering()
+        self.on_happenings: Callable[[list[Happening]], None] | None = None
+        self.past: dict[str | bytes, str] = {}  # names of backends that have gone, by identity and by token
+        self.failures = Failures(settings, self.counters, self.time, self.log, random, self.happenings)
         self.balancer = self.failures.balancer
         self.hashing = settings.affinity.hash_key is not None
         self.has_health_paths = bool(settings.health.paths)
@@ -115,10 +122,19 @@ class Proxy:
             else:
                 pool.close()
                 del self.pools[identity]
+        self._remember_gone(snapshot)
         self.versions = {i: version for i, version in self.versions.items() if i in snapshot.by_identity}
         self.snapshot = snapshot
         self._snapshot_change.set()
         self._snapshot_change = asyncio.Event()
+
+    def _remember_gone(self, following: Snapshot) -> None:
+        """Keep the names of those that are listed no more, for events about whom they had."""
+        for key, name in self.snapshot.names():
+            if key not in following:
+                self.past[key] = name
+        while len(self.past) > PAST_LIMIT:
+            del self.past[next(iter(self.past))]
 
     async def snapshot_change(self, timeout_s: float) -> None:
         """Wait for the next snapshot, for so long at the most."""
@@ -142,12 +158,14 @@ class Proxy:
             pool.warned = True
             reason = problem.strerror or str(problem) or "no answer in time"
             self.log.warning("backend %s cannot be reached (%s); its sessions are moved", pool.backend, reason)
+            self.happenings.add(Happening(Kind.UNREACHABLE, str(pool.backend), detail=reason))
 
     def backend_accepted(self, pool: Pool) -> None:
         """Say once that a backend can be reached again."""
         if pool.warned:
             pool.warned = False
             self.log.info("backend %s accepts connections again", pool.backend)
+            self.happenings.add(Happening(Kind.REACHABLE, str(pool.backend)))
 
     # Rules.
 
@@ -299,10 +317,17 @@ class Proxy:
         if self.sidecar is not None:
             self.sidecar.sweep()
         self.failures.sweep(now)
+        self._tell_happenings()
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
         self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+
+    def _tell_happenings(self) -> None:
+        if self.happenings:
+            happenings = self.happenings.take()
+            if self.on_happenings is not None:
+                self.on_happenings(happenings)
 
     # The end.
 
@@ -357,5 +382,6 @@ class Proxy:
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()
+        self._tell_happenings()
         for server in self._servers:
             await server.wait_closed()
