@@ -141,6 +141,7 @@ class App:
                     lambda: self.fleet.status(self.discovery.status),
                     self.fleet,
                     self.fleet.app_life if self._settings.data_plane.sidecar is not None else None,
+                    actions=self._settings.admin_actions,
                 )
                 await admin.listen(self._sockets.admin[0].dup())
             # Modules live as long as the process. Left to the garbage collector, its full rounds would walk through all

@@ -36,7 +36,7 @@ class Fleet:
         log: logging.Logger,
         journal: Journal | None = None,
     ) -> None:
-        self.journal = journal or Journal()
+        self.journal = journal if journal is not None else Journal()
         self._planes = planes
         self._sidecar = sidecar
         self._log = log
