@@ -110,7 +110,7 @@ def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -
         return None
     for name in ("listen", "admin"):
         ours: Address | None = options[name]
-        if ours is not None and ours.port == local.port and ours.host in (local.host, *WILDCARDS):
+        if ours is not None and ours.port == local.port and _host(ours) in (_host(local), *WILDCARDS):
             raise click.UsageError(
                 f"--local-backend: expected the app's own port, found {local}, which is --{name}", ctx
             )
@@ -121,6 +121,10 @@ def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -
             ctx,
         )
     return SidecarSettings(local, stuck_after_s)
+
+
+def _host(address: Address) -> str:
+    return "127.0.0.1" if address.host == "localhost" else address.host
 
 
 def _positive(ctx: click.Context, options: dict[str, Any], name: str) -> float:

@@ -27,9 +27,7 @@ def refusal(headers: Mapping[str, str], *, hook: bool) -> str:
         )
     site, origin, host = headers.get("Sec-Fetch-Site", ""), headers.get("Origin", ""), headers.get("Host", "")
     if site and site != "same-origin":
-        return (
-            f"expected a request from the dashboard itself, found one from elsewhere (Sec-Fetch-Site: {_shown(site)})"
-        )
+        return f"expected a request from the dashboard itself, found a {_shown(site)} one (Sec-Fetch-Site)"
     if origin.partition("://")[2].lower() != host.lower():
         return f"expected a request from the dashboard itself, found one of the origin {_shown(origin or 'none')}"
     if not _is_private(host):
@@ -41,9 +39,7 @@ def refusal(headers: Mapping[str, str], *, hook: bool) -> str:
 
 
 def _is_browsers(headers: Mapping[str, str]) -> bool:
-    return (
-        any(name in headers for name in ("Origin", "Sec-Fetch-Site")) or headers.get("User-Agent", "")[:8] == "Mozilla/"
-    )
+    return "Origin" in headers or "Sec-Fetch-Site" in headers or headers.get("User-Agent", "").startswith("Mozilla/")
 
 
 def _is_private(host: str) -> bool:

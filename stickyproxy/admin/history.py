@@ -1,6 +1,6 @@
 """The last ten minutes in samples, so that who opens the dashboard after something has happened still sees it.
 
-Law: it costs one look at the counters every few seconds and bounded memory, however many backends or listeners there are.
+Law: it costs one look at the counters every few seconds and bounded memory, however many backends or listeners.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""The live stream of the JSON API, as server-sent events (WHATWG HTML, section 9.2): `status` once a second, `event` at once.
+"""The live stream: server-sent events (WHATWG HTML, section 9.2), `status` once a second, `event` at once.
 
 Laws: nothing is computed while nobody listens, and once a second however many do; a listener that does not take what it
 is sent is cut off, and comes back by itself with the number of the last event that it has.

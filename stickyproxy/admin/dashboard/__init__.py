@@ -1,4 +1,4 @@
-"""The dashboard's files, as they are shipped; its page loads nothing from anywhere else and talks to the JSON API alone.
+"""The dashboard's files: a page that loads nothing from anywhere else and talks to the JSON API alone.
 
 Law: what a browser may do with the page is said by a policy that allows no inline script and no other host.
 """
