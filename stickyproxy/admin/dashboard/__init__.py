@@ -27,6 +27,7 @@ KINDS = {
     "index.html": "text/html",
     "app.js": "text/javascript",
     "charts.js": "text/javascript",
+    "words.js": "text/javascript",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
     "uPlot.iife.min.js": "text/javascript",
