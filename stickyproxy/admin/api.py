@@ -46,7 +46,7 @@ class Watched(Drains, Protocol):
 class Api:
     """The routes under /api/v1. actions: whether backends can be drained by them."""
 
-    def __init__(self, status: Callable[[], Awaitable[Status]], proxy: Watched, *, actions: bool) -> None:
+    def __init__(self, status: Callable[..., Awaitable[Status]], proxy: Watched, *, actions: bool) -> None:
         self._read_status = status
         self._proxy = proxy
         self._actions = actions
@@ -70,13 +70,13 @@ class Api:
     async def figures(self) -> Figures:
         """Give the figures of this moment."""
         now, journal = time.time(), self._proxy.journal
-        status = await self._read_status()
-        figures = status_figures(status, await self._proxy.open_pages())
+        figures = status_figures(await self._read_status(thorough=True))
         figures["at"], figures["boot"], figures["last_event"] = now, journal.boot, journal.last
         figures["actions"] = self._actions
         figures["gone"] = gone_figures(self._proxy.gone())
         before = self._history.since(now - RECENT_S)
-        figures["recent"] = recent_figures(journal.after(0), figures, before.totals if before else None, now)
+        totals = figures["totals"]
+        figures["recent"] = recent_figures(journal.after(0), totals, before.totals if before else totals, now)
         return figures
 
     async def _begin(self, app: web.Application) -> None:

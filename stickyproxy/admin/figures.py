@@ -3,12 +3,13 @@
 Law: every figure is read from the very counters that /metrics reads, so that the two can never differ.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from stickyproxy import __version__
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.events import Event, Kind
+from stickyproxy.core.histogram import BUCKETS_S
 from stickyproxy.core.status import BackendStatus, Status
 
 Figures: TypeAlias = dict[str, Any]
@@ -20,13 +21,13 @@ RECENT_S = 600.0
 """The time that `recent` tells of."""
 
 
-def backend_figures(backends: Iterable[BackendStatus], pages: Mapping[str, int]) -> list[Figures]:
-    """Tell of the listed backends; `pages` are open ones by identity."""
+def backend_figures(backends: Iterable[BackendStatus]) -> list[Figures]:
+    """Tell of the listed backends."""
     return [
         {
             "name": b.name, "identity": b.identity, "address": b.address, "phase": b.phase.value,
             "drained": b.ordered, "ejected": b.ejected, "trouble": b.trouble,
-            "pages": pages.get(b.identity, 0), "tunnels": b.tunnels,
+            "pages": b.pages, "tunnels": b.tunnels, "requests": b.requests, "moved_to": b.moved_to,
         }
         for b in backends
     ]  # fmt: skip
@@ -37,9 +38,10 @@ def gone_figures(gone: Iterable[tuple[Backend, float]]) -> list[Figures]:
     return [{"name": str(b), "identity": b.identity, "address": str(b.address), "at": at} for b, at in gone]
 
 
-def status_figures(status: Status, pages: Mapping[str, int]) -> Figures:
-    """Tell of the whole proxy at one moment."""
+def status_figures(status: Status) -> Figures:
+    """Tell of the whole proxy at one moment, from a thorough status."""
     discovery, counters = status.discovery, status.counters
+    _, whole = counters.durations
     return {
         "api": API_VERSION,
         "version": __version__,
@@ -47,20 +49,29 @@ def status_figures(status: Status, pages: Mapping[str, int]) -> Figures:
         "readiness": status.readiness.text,
         "app": status.app,
         "discovery": {
-            "source": discovery.source, "healthy": not discovery.problem, "reason": discovery.reason,
-            "problem": discovery.problem,
+            "source": discovery.source, "healthy": not discovery.problem, "synced": discovery.synced,
+            "age_s": round(discovery.age_s, 1), "errors": discovery.errors,
+            "reason": discovery.reason, "problem": discovery.problem,
         },
         "workers": {"wanted": status.workers, "serving": status.serving, "restarts": status.restarts},
         "totals": {
-            "pages": sum(pages.values()),
+            "pages": sum(b.pages for b in status.backends),
             "tunnels": status.tunnels,
-            "requests": sum(counters.responses),
             "open_connections": counters.open_connections,
+            "requests": sum(counters.responses),
             "pins": {"new": counters.new, "kept": counters.kept, "moved": sum(counters.moved.values())},
             "moves": dict(counters.moved),
+            "closed": dict(counters.tunnel_ends),
+            "reconnects": {
+                "same": sum(n for (same, _), n in counters.reconnects.items() if same),
+                "other": sum(n for (same, _), n in counters.reconnects.items() if not same),
+            },
+            "away": status.gauges.away,
+            "lost": dict(counters.lost),
             "faults": dict(counters.faults),
+            "seconds": {"bounds": list(BUCKETS_S), "counts": list(whole.counts)},
         },
-        "backends": backend_figures(status.backends, pages),
+        "backends": backend_figures(status.backends),
     }  # fmt: skip
 
 
@@ -72,18 +83,19 @@ def event_figures(event: Event) -> Figures:
     }  # fmt: skip
 
 
-def recent_figures(events: Sequence[Event], figures: Figures, before: Figures | None, now: float) -> Figures:
-    """Tell of the last ten minutes, or of the time since the first sample (`before`: its totals, None: there is none).
+def recent_figures(events: Sequence[Event], totals: Figures, before: Figures, now: float) -> Figures:
+    """Tell of the last ten minutes, or of the time since the start; `before`: the totals at its beginning.
 
-    went: backends that ceased to be listed or to be reachable, each once. pages_moved: pages that opened their socket
-    on another backend than before.
+    went: backends that ceased to be listed or to be reachable, each once. pages_moved: pages that lost their socket and
+    came back to another backend. pages_away: those that have just lost it, and may come back.
     """
-    since = now - RECENT_S
-    late = [e for e in events if e.at >= since]
+    late = [e for e in events if e.at >= now - RECENT_S]
     gone = [e.backend for e in late if e.kind is Kind.UNREACHABLE or (e.kind is Kind.PHASE and e.cause == "gone")]
     return {
         "seconds": RECENT_S,
         "went": list(dict.fromkeys(gone)),
-        "pages_moved": sum(e.pages for e in late if e.kind is Kind.MOVED),
-        "pages_lost": sum(e.count for e in late if e.kind is Kind.LOST),
+        "pages_moved": totals["reconnects"]["other"] - before["reconnects"]["other"],
+        "pages_kept": totals["reconnects"]["same"] - before["reconnects"]["same"],
+        "pages_lost": sum(totals["lost"].values()) - sum(before["lost"].values()),
+        "pages_away": totals["away"],
     }

@@ -141,7 +141,8 @@ def describe(happening: Happening) -> str:
     if kind is Kind.MOVED:
         return _moved(happening)
     if kind is Kind.CUT:
-        return f"{backend} closed {_counted(count, 'open socket')}: it has ended, was killed or restarts"
+        why = "was killed, has crashed or ends" if happening.cause == "backend_gone" else "goes on running"
+        return f"{backend} closed {_counted(count, 'open socket')}: it {why}"
     if kind is Kind.UNREACHABLE:
         return f"{backend} cannot be reached ({detail}); its sessions are moved"
     if kind is Kind.REACHABLE:

@@ -7,15 +7,18 @@ coarse sweep serves all deadlines.
 import asyncio
 import logging
 import socket
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from random import Random
 from urllib.parse import parse_qsl
 
+from stickyproxy.core.absences import Absence, Absences
 from stickyproxy.core.affinity import KeySource
-from stickyproxy.core.backends import Backend, Secrets, Snapshot
+from stickyproxy.core.backends import Backend, Phase, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.ending import TABLE, Event, Stage
@@ -29,7 +32,8 @@ from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
-from stickyproxy.core.status import BackendStatus
+from stickyproxy.core.status import BackendStatus, Gauges
+from stickyproxy.core.tunnels import End, judge
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
@@ -38,7 +42,7 @@ from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.failures import Failures, failure_of
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
-from stickyproxy.dataplane.sockets import tune_socket
+from stickyproxy.dataplane.sockets import silence_s, tune_socket
 from stickyproxy.dataplane.tunnel import Tunnel
 
 FIRST_REQUEST_S = 0.05
@@ -46,6 +50,9 @@ FIRST_REQUEST_S = 0.05
 
 PAST_LIMIT = 1000
 """Most names of backends that have gone."""
+
+LAG_SWEEPS = 10
+"""So many of the last sweeps tell how late the event loop runs: those of some ten seconds."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart every browser comes at once."""
@@ -61,7 +68,7 @@ class Proxy:
         self.settings = settings
         self.times = settings.times
         self.loop = asyncio.get_running_loop()
-        self.time = self.loop.time
+        self.time = time.monotonic  # what asyncio's own loop tells; uvloop's stands still within a round, in whole ms
         self.random = random
         self.log = logging.getLogger("stickyproxy")
         self.counters = Counters()
@@ -80,9 +87,12 @@ class Proxy:
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
+        self.absences = Absences(settings.affinity.page_limit, settings.times.lost_s)
         self.files = Files(settings.affinity.file_limit)
         self.versions: dict[str, bytes] = {}  # NiceGUI's, by identity, learned from the pages a backend built
-        self.assets = AssetFlights(settings.help.asset_cache_bytes) if settings.help.asset_cache_bytes else None
+        self.assets: AssetFlights | None = None
+        if settings.help.asset_cache_bytes:
+            self.assets = AssetFlights(settings.help.asset_cache_bytes, self.counters)
         self.reloads = ReloadGuard(settings.help.reload_limit)
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
@@ -93,9 +103,13 @@ class Proxy:
         self.pools: dict[str, Pool] = {}
         self._downstreams: set[Downstream] = set()
         self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
-        self._dispersal = Dispersal(self.loop, random, Tunnel.part)
+        self._dispersal = Dispersal(self.loop, random, partial(Tunnel.part, end=End.SHUTDOWN))
         self._servers: list[asyncio.Server] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_due = 0.0
+        self._lags: deque[float] = deque(maxlen=LAG_SWEEPS)
+        self._longest_lag_s = 0.0
+        self._ended_tunnels_bytes = (0, 0)  # received from clients, sent to them
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -123,6 +137,9 @@ class Proxy:
                 pool.close()
                 del self.pools[identity]
         self._remember_gone(snapshot)
+        self.counters.retain(snapshot.by_identity)
+        for backend in snapshot.backends:
+            self.counters.tally(backend.identity)
         self.versions = {i: version for i, version in self.versions.items() if i in snapshot.by_identity}
         self.snapshot = snapshot
         self._snapshot_change.set()
@@ -136,6 +153,10 @@ class Proxy:
         while len(self.past) > PAST_LIMIT:
             del self.past[next(iter(self.past))]
 
+    def name_of(self, key: str | bytes) -> str:
+        """Name the backend of an identity or a token, be it of the past; empty where it is not known."""
+        return self.snapshot.name_of(key) or self.past.get(key, "")
+
     async def snapshot_change(self, timeout_s: float) -> None:
         """Wait for the next snapshot, for so long at the most."""
         with suppress(TimeoutError):
@@ -147,7 +168,9 @@ class Proxy:
         pool = self.pools.get(backend.identity)
         if pool is None:
             load = self.balancer.loads[backend.identity]
-            pool = self.pools[backend.identity] = Pool(backend, load, self.settings.limits.idle_upstreams)
+            pool = self.pools[backend.identity] = Pool(
+                backend, load, self.counters.tally(backend.identity), self.settings.limits.idle_upstreams
+            )
             pool.failing = self.failures.ejections.troubled(backend.identity)
         return pool
 
@@ -219,7 +242,12 @@ class Proxy:
                     *self.failures.describe(backend.identity),
                 )
             )  # fmt: skip
-        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels))
+        self._count_tunnel_bytes()
+        gauges = Gauges(
+            self.assets.cache.size if self.assets is not None else 0,
+            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, len(self.absences),
+        )  # fmt: skip
+        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels), gauges=gauges)
         if self.sidecar is not None:
             report = replace(report, app=self.sidecar.line(), signs=self.sidecar.signs())
         if thorough:
@@ -247,7 +275,7 @@ class Proxy:
         server = await self.loop.create_server(lambda: Downstream(self), sock=listener, backlog=BACKLOG)
         self._servers.append(server)
         if self._sweep_timer is None:
-            self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+            self._sweep_later(self.time())
 
     def tune(self, transport: asyncio.Transport) -> None:
         """Set TCP options on a connection to a backend."""
@@ -281,16 +309,48 @@ class Proxy:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
         self._watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
 
+    def tunnel_side_ended(self, tunnel: Tunnel, error: Exception | None, *, client: bool) -> None:
+        """Judge why a tunnel ends that nobody here has ended."""
+        backend, pool = self.snapshot.by_identity.get(tunnel.identity), self.pools.get(tunnel.identity)
+        leaving = backend is None or (backend.phase is Phase.DRAINING and not self.drains.ordered(tunnel.identity))
+        leg = tunnel.downstream
+        tunnel.end = judge(
+            error, tunnel.said,
+            client=client, websocket=tunnel.websocket, gone=leaving or (pool is not None and pool.warned),
+            client_silent_s=silence_s(leg.transport) if leg is not None and not leg.transport.is_closing() else 0.0,
+        )  # fmt: skip
+
+    def page_came(self, page: bytes, identity: str) -> bool:
+        """Hear that a backend answered a request of a page; say whether the page had been away."""
+        back = self.absences.came(page, identity, self.time()) if self.absences else None
+        if back is not None:
+            self.counters.count_return(back)
+        return back is not None
+
+    def page_left(self, page: bytes, absence: Absence) -> None:
+        """Hear that the last socket of a page has ended."""
+        self.absences.left(page, absence)
+
     def tunnel_closing(self, tunnel: Tunnel) -> None:
         """Give the second leg of a tunnel a deadline for what is still to be written."""
         now = self.time()
+        end = tunnel.end or End.ERROR
+        self.counters.tunnel_ends[end.value] += 1
+        if end in (End.BACKEND, End.BACKEND_GONE):
+            self.happenings.add(Happening(Kind.CUT, self.name_of(tunnel.identity), cause=end.value))
         self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         self.drains.wake()
         if tunnel.page:
             self.pages.closed(tunnel.page, now)
+            found = self.pages.find(tunnel.page)
+            if found is None or not found.sockets:
+                self.page_left(tunnel.page, Absence(tunnel.identity, now, end))
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""
+        received, sent = self._ended_tunnels_bytes
+        more = tunnel.moved_bytes
+        self._ended_tunnels_bytes = received + more[0], sent + more[1]
         self._watched_tunnels.pop(tunnel, None)
         self.tunnels.discard(tunnel)
         self._check_empty()
@@ -302,6 +362,9 @@ class Proxy:
     def _sweep(self) -> None:
         """Act on all deadlines that have passed."""
         now = self.time()
+        lag_s = max(0.0, now - self._sweep_due)
+        self._lags.append(lag_s)
+        self._longest_lag_s = max(self._longest_lag_s, lag_s)
         for downstream in [d for d in self._downstreams if 0.0 < d.deadline < now]:
             downstream.deadline_passed()
         for tunnel, (deadline, unwritten) in list(self._watched_tunnels.items()):
@@ -311,8 +374,11 @@ class Proxy:
                 if tunnel.unwritten < unwritten:  # slow, but not gone
                     self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
                 else:
-                    tunnel.abort()
+                    tunnel.abort(End.IDLE)
         self.pages.expire(now)
+        for absence in self.absences.expire(now).values():
+            self.counters.lost[absence.end.value] += 1
+            self.happenings.add(Happening(Kind.LOST, self.name_of(absence.identity), cause=absence.end.value))
         self.drains.wake()
         if self.sidecar is not None:
             self.sidecar.sweep()
@@ -321,7 +387,22 @@ class Proxy:
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
-        self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+        self._count_tunnel_bytes()
+        self._sweep_later(now)
+
+    def _sweep_later(self, now: float) -> None:
+        sweep_s = self.settings.times.sweep_s
+        self._sweep_due = now + sweep_s
+        self._sweep_timer = self.loop.call_later(sweep_s, self._sweep)
+
+    def _count_tunnel_bytes(self) -> None:
+        """Add up what tunnels have carried: their legs count for themselves, and this walks over all of them."""
+        received, sent = self._ended_tunnels_bytes
+        for tunnel in self.tunnels:
+            more = tunnel.moved_bytes
+            received += more[0]
+            sent += more[1]
+        self.counters.tunnel_received_bytes, self.counters.tunnel_sent_bytes = received, sent
 
     def _tell_happenings(self) -> None:
         if self.happenings:
@@ -378,7 +459,7 @@ class Proxy:
         for downstream in list(self._downstreams):
             downstream.transport.abort()
         for tunnel in list(self.tunnels):
-            tunnel.abort()
+            tunnel.abort(End.SHUTDOWN)
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()

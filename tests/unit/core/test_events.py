@@ -49,7 +49,11 @@ def test_so_many_events_are_kept_by_default() -> None:
             Happening(Kind.MOVED, "", "green", "gone"),
             "1 session moved from a backend of the past to green: it is not listed any more",
         ),
-        (Happening(Kind.CUT, "blue", count=42), "blue closed 42 open sockets: it has ended, was killed or restarts"),
+        (
+            Happening(Kind.CUT, "blue", cause="backend_gone", count=42),
+            "blue closed 42 open sockets: it was killed, has crashed or ends",
+        ),
+        (Happening(Kind.CUT, "blue", cause="backend"), "blue closed 1 open socket: it goes on running"),
         (
             Happening(Kind.LOST, "blue", cause="backend", count=2),
             "2 pages of blue lost: their backend ended the socket, and no word for 30 s",
