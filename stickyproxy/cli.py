@@ -139,8 +139,9 @@ def cli() -> None:
     help="TOML file with any of these options as keys; read again when it changes, or on SIGHUP.",
 )  # fmt: skip
 @option("listen", LISTEN, "0.0.0.0:8080", "Where browsers come in.")
-@option("admin", Value("HOST:PORT", parse_admin), "0.0.0.0:9090",
-         "Port for /livez, /readyz, /metrics and /app/livez, or `off`.")  # fmt: skip
+@option("admin", Value("HOST:PORT", parse_admin), "127.0.0.1:9090",
+         "Port for the dashboard, /api/v1, /livez, /readyz, /metrics and /app/livez, or `off`.")  # fmt: skip
+@option("admin-actions", click.Choice(["on", "off"]), "on", "Whether backends can be drained by the admin port.")
 @option("backend", ADDRESS, None, "One replica of the app. Repeatable.", multiple=True)
 @option("dns", ADDRESS, None, "All A and AAAA records of a name are the replicas.")
 @option("kubernetes-service", Value("[NAMESPACE/]NAME[:PORT]", parse_service), None,
@@ -207,6 +208,7 @@ def cli() -> None:
 @option("workers", Value("N", parse_workers, numbers=True), "1",
          "Processes that serve, each on a core of its own; auto: as many as there are cores.")  # fmt: skip
 @option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
+@option("log-format", click.Choice(["text", "json"]), "text", "Log lines for people, or one JSON object a line.")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
     """Run the proxy.

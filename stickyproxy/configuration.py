@@ -96,6 +96,8 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         workers=options["workers"],
         config_path=options["config"],
         log_level=options["log_level"],
+        log_format=options["log_format"],
+        admin_actions=options["admin_actions"] == "on",
         data_plane=data_plane,
     )
 
@@ -108,7 +110,7 @@ def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -
         return None
     for name in ("listen", "admin"):
         ours: Address | None = options[name]
-        if ours is not None and ours.port == local.port and ours.host in (local.host, *WILDCARDS):
+        if ours is not None and ours.port == local.port and _host(ours) in (_host(local), *WILDCARDS):
             raise click.UsageError(
                 f"--local-backend: expected the app's own port, found {local}, which is --{name}", ctx
             )
@@ -119,6 +121,10 @@ def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -
             ctx,
         )
     return SidecarSettings(local, stuck_after_s)
+
+
+def _host(address: Address) -> str:
+    return "127.0.0.1" if address.host == "localhost" else address.host
 
 
 def _positive(ctx: click.Context, options: dict[str, Any], name: str) -> float:

@@ -10,7 +10,6 @@ import logging
 import os
 import random
 import socket
-import sys
 from typing import Any
 
 import uvloop
@@ -20,8 +19,7 @@ from stickyproxy.dataplane.local import LocalPlane
 from stickyproxy.dataplane.shared import SharedProxy
 from stickyproxy.fleet.channel import Channel
 from stickyproxy.fleet.slot import Start
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+from stickyproxy.logs import set_up_logs
 
 
 class Worker:
@@ -68,11 +66,7 @@ class Worker:
             os._exit(1)  # the supervisor starts another, which begins in a known state
 
     def _begin(self, start: Start) -> None:
-        logging.basicConfig(
-            level=start.log_level.upper(),
-            stream=sys.stderr,
-            format=LOG_FORMAT.replace("%(name)s", f"%(name)s[{start.index}]"),
-        )
+        set_up_logs(start.log_level, start.log_format, start.index)
         if start.version != __version__:
             self._log.critical(
                 "expected version %s, as the supervisor is, found %s on the disk; SIGUSR2 starts the new version whole",
@@ -81,6 +75,7 @@ class Worker:
             os._exit(1)
         self._listeners = {number: socket.socket(fileno=number) for number in start.listeners}
         self._proxy = SharedProxy(start.settings, random.SystemRandom(), lambda news: self.channel.send("news", news))
+        self._proxy.on_happenings = lambda happenings: self.channel.send("happenings", happenings)
         self._plane = LocalPlane(self._proxy)
         if start.backends is not None:
             self._plane.apply(start.backends)

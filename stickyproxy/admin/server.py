@@ -1,4 +1,4 @@
-"""The admin port: health, metrics, drains, and /app/livez in a sidecar. No request to it ever dials a backend."""
+"""The admin port: dashboard and JSON API, health, metrics, drains. No request to it ever dials a backend."""
 
 import os
 import socket
@@ -31,23 +31,31 @@ def _without_system_cas() -> Iterator[None]:
 with _without_system_cas():
     from aiohttp import web
 
-    from stickyproxy.admin.drains import Drains, add_routes
+    from stickyproxy.admin import dashboard, drains
+    from stickyproxy.admin.api import Api, Watched
 
 
 class AdminServer:
-    """Serves the admin port until closed; `app_life` judges the app in the same pod, where there is one."""
+    """Serves the admin port until closed.
+
+    app_life: judges the app in the same pod, where there is one. actions: whether backends can be drained here.
+    """
 
     def __init__(
         self,
         status: Callable[..., Awaitable[Status]],
-        drains: Drains,
+        proxy: Watched,
         app_life: Callable[[], Awaitable[AppLife]] | None = None,
+        *,
+        actions: bool = True,
     ) -> None:
         self._status = status
-        self._drains = drains
+        self._proxy = proxy
         self._app_life = app_life
         app = web.Application()
-        add_routes(app, drains)
+        drains.add_routes(app, proxy, actions=actions)
+        dashboard.add_routes(app)
+        Api(status, proxy, actions=actions).add_routes(app)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/app/livez", self._app_livez)
         app.router.add_get("/readyz", self._readyz)
@@ -86,7 +94,7 @@ class AdminServer:
         return _text("\n".join(lines) + "\n", 200 if status.readiness.ready else 503)
 
     async def _backends(self, request: web.Request) -> web.Response:
-        pages = await self._drains.open_pages()
+        pages = await self._proxy.open_pages()
         backends = [
             {
                 "name": b.name, "identity": b.identity, "address": b.address, "phase": b.phase.value,

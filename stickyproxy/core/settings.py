@@ -1,6 +1,7 @@
 """The settings of the running proxy, in groups; every field says its unit and why its default is what it is."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
@@ -173,4 +174,7 @@ class ServiceSettings:
     """Processes that serve; 1: the data plane stands in the only one."""
     config_path: str = ""
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
+    admin_actions: bool = True
+    """Whether backends can be drained by the admin port."""
     data_plane: Settings = field(default_factory=Settings)

@@ -14,6 +14,7 @@ from stickyproxy.core.affinity import choose
 from stickyproxy.core.assets import Asset
 from stickyproxy.core.backends import Cause, Phase, Pick, Pin
 from stickyproxy.core.ejection import Failure
+from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
@@ -342,6 +343,7 @@ class Exchange:
                 reader = self._steering.poll_body(pick, response, data[:end])
         elif response.page:
             if self.head.navigation and self.proxy.reloads.loops(visitor(downstream, self.head), self.proxy.time()):
+                self.proxy.happenings.add(Happening(Kind.RELOAD_LOOP, str(pick.backend)))
                 self._fail(faults.RELOAD_LOOP)
                 return
             reader = page_body(downstream, self.head, pick, response, data[:end], plain=not self.head.minor)
@@ -354,6 +356,8 @@ class Exchange:
             counters.requests[response.status // 100 * 4] += 1  # where those stand that were kept
         else:
             counters.count_request(response.status, pick)
+            if pick.pin is Pin.MOVED:
+                self._note_move(pick)
             if pick.sticky and not response.shared:
                 added += self._cookie_line(pick)
         upstream.pool.tally.requests += 1
@@ -424,11 +428,25 @@ class Exchange:
             % (response.kept or b"", response.upgrade, cookie, behind)
         )
         self.proxy.counters.count_request(101, pick)
+        if pick.pin is Pin.MOVED:
+            self._note_move(pick)
         upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
         tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)
+
+    def _note_move(self, pick: Pick) -> None:
+        """Note for the event log whom a session has left for whom."""
+        proxy, steering = self.proxy, self._steering
+        places: list[str | bytes] = []
+        if steering is not None and (home := steering.lives_on()):
+            places.append(home)
+        places += steering.tokens() if steering is not None else self.head.fields.tokens
+        places += self._excluded
+        left = next(filter(None, map(proxy.name_of, places)), "")
+        opens = int(steering is not None and steering.opens)
+        proxy.happenings.add(Happening(Kind.MOVED, left, str(pick.backend), pick.cause.value, pages=opens))
 
     def unanswered_since(self) -> float | None:
         """Give the loop time at which the request had been sent, while the backend owes it its first byte.

@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from stickyproxy.core.backends import Backend, Phase, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.ending import TABLE, Event, Stage
+from stickyproxy.core.events import Gathering, Happening, Kind
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
@@ -47,6 +48,9 @@ from stickyproxy.dataplane.tunnel import Tunnel
 FIRST_REQUEST_S = 0.05
 """Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
 
+PAST_LIMIT = 1000
+"""Most names of backends that have gone."""
+
 LAG_SWEEPS = 10
 """So many of the last sweeps tell how late the event loop runs: those of some ten seconds."""
 
@@ -71,7 +75,10 @@ class Proxy:
         self.trusted = TrustedProxies(settings.trusted)
         self.cookie = CookieWriter(settings.affinity.cookie)
         self.reader = RequestReader(settings.affinity.cookie.name, settings.health.probers, settings.limits.headers)
-        self.failures = Failures(settings, self.counters, self.time, self.log, random)
+        self.happenings = Gathering()
+        self.on_happenings: Callable[[list[Happening]], None] | None = None
+        self.past: dict[str | bytes, str] = {}  # names of backends that have gone, by identity and by token
+        self.failures = Failures(settings, self.counters, self.time, self.log, random, self.happenings)
         self.balancer = self.failures.balancer
         self.hashing = settings.affinity.hash_key is not None
         self.has_health_paths = bool(settings.health.paths)
@@ -129,6 +136,7 @@ class Proxy:
             else:
                 pool.close()
                 del self.pools[identity]
+        self._remember_gone(snapshot)
         self.counters.retain(snapshot.by_identity)
         for backend in snapshot.backends:
             self.counters.tally(backend.identity)
@@ -136,6 +144,18 @@ class Proxy:
         self.snapshot = snapshot
         self._snapshot_change.set()
         self._snapshot_change = asyncio.Event()
+
+    def _remember_gone(self, following: Snapshot) -> None:
+        """Keep the names of those that are listed no more, for events about whom they had."""
+        for key, name in self.snapshot.names():
+            if key not in following:
+                self.past[key] = name
+        while len(self.past) > PAST_LIMIT:
+            del self.past[next(iter(self.past))]
+
+    def name_of(self, key: str | bytes) -> str:
+        """Name the backend of an identity or a token, be it of the past; empty where it is not known."""
+        return self.snapshot.name_of(key) or self.past.get(key, "")
 
     async def snapshot_change(self, timeout_s: float) -> None:
         """Wait for the next snapshot, for so long at the most."""
@@ -161,12 +181,14 @@ class Proxy:
             pool.warned = True
             reason = problem.strerror or str(problem) or "no answer in time"
             self.log.warning("backend %s cannot be reached (%s); its sessions are moved", pool.backend, reason)
+            self.happenings.add(Happening(Kind.UNREACHABLE, str(pool.backend), detail=reason))
 
     def backend_accepted(self, pool: Pool) -> None:
         """Say once that a backend can be reached again."""
         if pool.warned:
             pool.warned = False
             self.log.info("backend %s accepts connections again", pool.backend)
+            self.happenings.add(Happening(Kind.REACHABLE, str(pool.backend)))
 
     # Rules.
 
@@ -314,6 +336,8 @@ class Proxy:
         now = self.time()
         end = tunnel.end or End.ERROR
         self.counters.tunnel_ends[end.value] += 1
+        if end in (End.BACKEND, End.BACKEND_GONE):
+            self.happenings.add(Happening(Kind.CUT, self.name_of(tunnel.identity), cause=end.value))
         self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         self.drains.wake()
         if tunnel.page:
@@ -354,10 +378,12 @@ class Proxy:
         self.pages.expire(now)
         for absence in self.absences.expire(now).values():
             self.counters.lost[absence.end.value] += 1
+            self.happenings.add(Happening(Kind.LOST, self.name_of(absence.identity), cause=absence.end.value))
         self.drains.wake()
         if self.sidecar is not None:
             self.sidecar.sweep()
         self.failures.sweep(now)
+        self._tell_happenings()
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
@@ -377,6 +403,12 @@ class Proxy:
             received += more[0]
             sent += more[1]
         self.counters.tunnel_received_bytes, self.counters.tunnel_sent_bytes = received, sent
+
+    def _tell_happenings(self) -> None:
+        if self.happenings:
+            happenings = self.happenings.take()
+            if self.on_happenings is not None:
+                self.on_happenings(happenings)
 
     # The end.
 
@@ -431,5 +463,6 @@ class Proxy:
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()
+        self._tell_happenings()
         for server in self._servers:
             await server.wait_closed()

@@ -64,6 +64,11 @@ class Steering:
         return self.route.page if self.route is not None and self.route.kind is Kind.SOCKET else b""
 
     @property
+    def opens(self) -> bool:
+        """Say whether a page opens its socket by this request: a page's first word here after it was cut off."""
+        return bool(self.page) and not _SESSION.search(self._head.target)
+
+    @property
     def is_asset(self) -> bool:
         """Say whether any backend of one NiceGUI version may answer the request, which can be sent again."""
         head = self._head

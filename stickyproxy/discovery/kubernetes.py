@@ -31,8 +31,9 @@ from stickyproxy.core.endpoint_slices import (
     parse_slice,
     reduce_slices,
 )
+from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.status import DiscoveryStatus
-from stickyproxy.discovery import Apply
+from stickyproxy.discovery import Apply, Saw
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its credentials."""
@@ -132,11 +133,13 @@ class KubernetesDiscovery:
         *,
         shortest_backoff_s: float = SHORTEST_BACKOFF_S,
         silence_s: float = SILENCE_S,
+        saw: Saw | None = None,
     ) -> None:
         self._service = service
         self._apply = apply
         self._random = random
         self._connect = connect
+        self._saw = saw
         self._shortest_backoff_s = shortest_backoff_s
         self._silence_s = silence_s
         self._slices: dict[str, EndpointSlice] = {}
@@ -321,13 +324,19 @@ class KubernetesDiscovery:
         if self._healthy or str(problem) != str(self._problem):
             kept = f"keeping the last {len(self._applied)} backends" if self._applied is not None else "no backends yet"
             self._log.warning("%s; %s", problem, kept)
+            self._tell(problem.reason, f"{problem}; {kept}")
         self._problem = problem
         self._healthy = False
 
     def _recovered(self) -> None:
         if not self._healthy:
             self._log.info("Service %s is followed", self._service)
+            self._tell("healthy", f"Service {self._service} is followed")
         self._healthy = True
+
+    def _tell(self, cause: str, text: str) -> None:
+        if self._saw is not None:
+            self._saw([Happening(Kind.DISCOVERY, cause=cause, detail=text)])
 
     # What is wrong, for people who do not run clusters for a living.
 
