@@ -15,10 +15,10 @@ from typing import Final
 HIDDEN: Final = "…"
 """Stands in the place of what is left out."""
 
-LONGEST_TARGET: Final = 1024
+LONGEST_TARGET: Final = 768
 """Characters of a path that are shown; with them a line stays below the 4096 bytes that pipes take as one."""
 
-_LONGEST_NAME: Final = 256
+_LONGEST_NAME: Final = 128
 
 _SECRETS = re.compile(
     rb"(?<=/_nicegui/client/)[^/]+"
