@@ -62,7 +62,7 @@ async def run(pages: int, before_s: float, after_s: float, shots: Sequence[tuple
     executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if executable is None:
         sys.exit("expected Chromium (apt-get install chromium), found none")
-    async with staged(Plan(pages=pages), pods=3, pages=pages, proxies=1) as stage, async_playwright() as playwright:
+    async with staged(Plan(pages=pages, load=0.2), pods=3, pages=pages, proxies=1) as stage, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
         try:
             url = f"http://{stage.cluster.proxies[0].admin}/"
