@@ -194,7 +194,7 @@ def _moved(happening: Happening) -> str:
     others = count - pages
     what = " and ".join(
         _counted(number, name)
-        for number, name in ((pages, "page"), (others, "other request" if pages else "session"))
+        for number, name in ((pages, "page"), (others, "other request" if pages else "request"))
         if number
     )
     why = _CAUSES.get(happening.cause, happening.cause)

@@ -133,6 +133,7 @@ class Chart {
             grid: { show: false },
             size: 26,
             space: 60,
+            incrs: [60, 120, 300, 600],
             values: (_, splits) => splits.map((s) => new Date(s * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })),
           },
           { ...axis, size: 54, gap: 6, space: 36, values: (_, splits) => splits.map(tick) },
