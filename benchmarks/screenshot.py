@@ -27,6 +27,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
 LIMIT_MS = 60_000
 
+
 async def photograph(browser: Browser, url: str, path: Path, width: int, scheme: str) -> list[str]:
     """Open the dashboard and save what it shows; give its sentences."""
     context = await browser.new_context(
@@ -62,7 +63,10 @@ async def run(pages: int, before_s: float, after_s: float, shots: Sequence[tuple
     executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if executable is None:
         sys.exit("expected Chromium (apt-get install chromium), found none")
-    async with staged(Plan(pages=pages, load=0.2), pods=3, pages=pages, proxies=1) as stage, async_playwright() as playwright:
+    async with (
+        staged(Plan(pages=pages, load=0.2), pods=3, pages=pages, proxies=1) as stage,
+        async_playwright() as playwright,
+    ):
         browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
         try:
             url = f"http://{stage.cluster.proxies[0].admin}/"
