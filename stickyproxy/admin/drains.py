@@ -1,7 +1,7 @@
 """Hooks on the admin port: let one backend drain and wait until nothing of it is open here, take that back, list all.
 
-Law: whatever asks by GET may order too, since a Kubernetes `httpGet` hook can do nothing else, but no browser may: any page
-could make it ask. So this port is not for the internet.
+Law: whatever asks by GET may order too, since a Kubernetes `httpGet` hook can do nothing else, but no browser may,
+since any page could make it ask; so this port is not for the internet.
 """
 
 import re

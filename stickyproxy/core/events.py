@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from stickyproxy.core.backends import Backend
+from stickyproxy.core.backends import Backend, Phase
 
 KEPT_EVENTS = 500
 """Events that are kept: some hours of an ordinary day, a quarter of an hour of a bad one."""
@@ -167,14 +167,19 @@ def phase_changes(before: Iterable[Backend], after: Iterable[Backend]) -> list[H
     for identity in [*old, *(i for i in new if i not in old)]:
         was, now = old.get(identity), new.get(identity)
         if was is None and now is not None:
-            joined = f"has joined: it {_PHASES[now.phase.value]}"
-            changes.append(Happening(Kind.PHASE, str(now), cause=now.phase.value, detail=joined))
+            changes.append(Happening(Kind.PHASE, str(now), cause=now.phase.value, detail=_JOINED[now.phase]))
         elif was is not None and now is None:
             changes.append(Happening(Kind.PHASE, str(was), cause="gone", detail=_PHASES["gone"]))
         elif was is not None and now is not None and was.phase is not now.phase:
             changes.append(Happening(Kind.PHASE, str(now), cause=now.phase.value, detail=_PHASES[now.phase.value]))
     return changes
 
+
+_JOINED = {
+    Phase.READY: "has joined and is ready",
+    Phase.PAUSED: "has joined and is not ready yet",
+    Phase.DRAINING: "has joined and drains already",
+}
 
 _PHASES = {
     "ready": "is ready",
@@ -189,7 +194,7 @@ def _moved(happening: Happening) -> str:
     others = count - pages
     what = " and ".join(
         _counted(number, name)
-        for number, name in ((pages, "page"), (others, "other request" if pages else "session"))
+        for number, name in ((pages, "page"), (others, "other request" if pages else "request"))
         if number
     )
     why = _CAUSES.get(happening.cause, happening.cause)

@@ -7,6 +7,7 @@ import { KINDS, agoOf, clock, count, counted, headline, rate, recently, span, st
 const WINDOW_S = 600;
 const STALE_MS = 4000;
 const RATE_S = 5;
+const FRESH_S = 120; // a backend that has gone stands out for so long
 const MOST_ROWS = 100;
 const FEW_EVENTS = 12;
 const MOST_EVENTS = 500;
@@ -250,10 +251,11 @@ function newRow(identity) {
   parts.trouble = make("span", "trouble");
   parts.state.append(parts.chip, parts.trouble);
   const box = make("div", "pages-cell");
-  parts.meter = make("meter");
-  parts.meter.min = 0;
-  parts.count = make("span");
-  box.append(parts.meter, parts.count);
+  parts.bar = make("div", "bar");
+  parts.bar.setAttribute("aria-hidden", "true");
+  parts.bar.append(make("span"));
+  parts.count = make("span", "count");
+  box.append(parts.bar, parts.count);
   parts.pages.append(box);
   parts.button = make("button", "plain");
   parts.button.type = "button";
@@ -271,6 +273,7 @@ function showReplicas() {
   const most = Math.max(1, ...status.backends.map((b) => b.pages));
   const listed = status.backends.slice(0, MOST_ROWS).map((b) => ({ ...b, gone: false }));
   const gone = status.gone.slice(-20).map((b) => ({ ...b, gone: true, pages: 0, tunnels: 0 }));
+  listed.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const wanted = [...listed, ...gone];
   const body = $("replicas").tBodies[0];
   for (const [identity, { row }] of rows) {
@@ -283,7 +286,7 @@ function showReplicas() {
     const { row, parts } = rows.get(b.identity);
     if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null);
     const unreachable = state.unreachable.has(b.name);
-    const [words, tone] = b.gone ? ["gone", "gone"] : stateOf(b, unreachable);
+    const [words, tone] = b.gone ? ["gone", status.at - b.at < FRESH_S ? "bad" : "gone"] : stateOf(b, unreachable);
     const away = b.gone || unreachable;
     if (away && parts.chip.textContent && !row.classList.contains("away")) row.classList.add("fresh");
     row.classList.toggle("away", away);
@@ -294,17 +297,15 @@ function showReplicas() {
     text(parts.chip, words);
     parts.chip.className = `chip ${tone}`;
     text(parts.trouble, b.gone ? `not listed since ${clock(b.at)}` : b.trouble);
-    parts.meter.max = most;
-    parts.meter.value = b.pages;
-    parts.meter.setAttribute("aria-label", `share of the pages of ${b.name}`);
-    parts.meter.hidden = b.gone;
+    parts.bar.style.setProperty("--share", `${(100 * b.pages) / most}%`);
+    parts.bar.hidden = b.gone;
     number(parts.count, b.pages);
     number(parts.tunnels, b.tunnels);
     const before = then.requests?.[b.identity];
     if (b.gone || before === undefined || elapsed <= 0) text(parts.rate, b.gone ? "" : "–");
     else text(parts.rate, rate(Math.max(0, b.requests - before) / elapsed));
-    number(parts.here, moved.here.get(b.name) ?? 0);
-    number(parts.away, moved.away.get(b.name) ?? 0);
+    number(parts.here, moved.here(b.name));
+    number(parts.away, moved.away(b.name));
     const order = b.drained ? "Undrain" : "Drain";
     text(parts.button, order);
     parts.button.setAttribute("aria-label", `${order} ${b.name}`);
@@ -321,16 +322,19 @@ function number(element, value) {
   element.classList.toggle("zero", value === 0);
 }
 
-// Sessions that moved in the last ten minutes, by backend.
+// What moved in the last ten minutes, by backend: pages, or requests where there are no pages of NiceGUI.
 function movedBy() {
   const here = new Map();
   const away = new Map();
   for (const event of state.events.values()) {
     if (event.kind !== "moved" || event.at < state.status.at - WINDOW_S) continue;
-    here.set(event.to, (here.get(event.to) ?? 0) + event.count);
-    away.set(event.backend, (away.get(event.backend) ?? 0) + event.count);
+    for (const [sums, name] of [[here, event.to], [away, event.backend]]) {
+      const sum = sums.get(name) ?? { pages: 0, count: 0 };
+      sums.set(name, { pages: sum.pages + event.pages, count: sum.count + event.count });
+    }
   }
-  return { here, away };
+  const told = (sums) => (name) => sums.get(name)?.pages || sums.get(name)?.count || 0;
+  return { here: told(here), away: told(away) };
 }
 
 // Events.
@@ -379,7 +383,7 @@ function ask(identity) {
       : `New visitors and new documents go to other replicas. Its ${pages} ${backend.pages === 1 ? "stays" : "stay"} until they are closed or reloaded; nothing is lost. This proxy alone is told; other replicas of the proxy have dashboards of their own.`,
   );
   text($("confirm-yes"), backend.drained ? "Take back" : "Drain");
-  $("confirm").returnValue = "";
+  $("confirm").returnValue = "cancel";
   $("confirm").showModal();
 }
 

@@ -1,10 +1,11 @@
 // The four charts of the last ten minutes, drawn by uPlot from points {at, totals, pages}.
 
-import { CAUSES, DROPS, count } from "./words.js";
+import { CAUSES, DROPS, count, span } from "./words.js";
 
 /* global uPlot */
 
 const WINDOW_S = 600;
+const SHORTEST_S = 120;
 const BIN_S = 10;
 const MOST_LINES = 8;
 
@@ -20,7 +21,12 @@ const inks = () => {
   return { quiet: style.getPropertyValue("--quiet").trim(), line: style.getPropertyValue("--line").trim() };
 };
 
-const faint = (colour) => `${colour}${dark.matches ? "40" : "38"}`;
+// A colour thinned by the card's own, so that what is stacked does not shine through.
+function faint(colour) {
+  const card = getComputedStyle(document.documentElement).getPropertyValue("--card").trim();
+  const part = (hex, i) => parseInt(hex.length === 4 ? hex[i + 1].repeat(2) : hex.slice(1 + 2 * i, 3 + 2 * i), 16);
+  return `rgb(${[0, 1, 2].map((i) => Math.round(0.34 * part(colour, i) + 0.66 * part(card, i))).join()})`;
+}
 
 // What fell into each bin: `read` gives a counter of a point; a counter that went backwards began anew.
 function increments(points, read, bins) {
@@ -47,6 +53,10 @@ export function quantile(share, bounds, counts) {
   return bounds[bounds.length - 1];
 }
 
+const whole = (value) => (Number.isInteger(value) ? count(value) : "");
+
+const duration = (ms) => span(ms === null ? null : ms / 1000).join(" ").trim();
+
 class Chart {
   constructor(id) {
     this.figure = document.getElementById(id);
@@ -69,18 +79,18 @@ class Chart {
   }
 
   // series: [{name, colour, values, shown}], where `values` are drawn and `shown` are told; bars: as bars.
-  draw(times, series, { bars = false, empty = "", unit = "", format = count } = {}) {
+  draw(times, series, { bars = false, empty = "", since = 0, tick = whole, format = count } = {}) {
     const key = JSON.stringify([series.map((s) => [s.name, s.colour]), dark.matches]);
     if (key !== this.key) {
       this.key = key;
-      this.build(series, bars, unit);
+      this.build(series, bars, tick);
     }
     this.series = series;
     this.format = format;
     const now = Date.now() / 1000;
     this.uplot.setData([times, ...series.map((s) => s.values)], false);
     this.uplot.batch(() => {
-      this.uplot.setScale("x", { min: now - WINDOW_S, max: now });
+      this.uplot.setScale("x", { min: Math.max(now - WINDOW_S, Math.min(since, now - SHORTEST_S)), max: now });
       const top = Math.max(0, ...series.flatMap((s) => s.values.filter((v) => v !== null)));
       this.uplot.setScale("y", { min: 0, max: top ? top * 1.08 : 1 });
     });
@@ -105,7 +115,7 @@ class Chart {
     this.plot.setAttribute("aria-label", `${this.title}: ${words.join(", ") || "nothing"}`);
   }
 
-  build(series, bars, unit) {
+  build(series, bars, tick) {
     this.uplot?.destroy();
     const { quiet, line } = inks();
     const font = `12px ${getComputedStyle(document.body).fontFamily}`;
@@ -123,9 +133,10 @@ class Chart {
             grid: { show: false },
             size: 26,
             space: 60,
+            incrs: [60, 120, 300, 600],
             values: (_, splits) => splits.map((s) => new Date(s * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })),
           },
-          { ...axis, size: 44, gap: 6, space: 36, values: (_, splits) => splits.map((s) => (Number.isInteger(s) || unit ? `${+s.toFixed(1)}` : "")) },
+          { ...axis, size: 54, gap: 6, space: 36, values: (_, splits) => splits.map(tick) },
         ],
         series: [
           {},
@@ -186,11 +197,12 @@ export class Charts {
   draw(points, colours) {
     this.last = [points, colours];
     const times = points.map((p) => p.at);
+    const since = times[0] ?? 0;
     const names = [...colours.keys()].filter((name) => points.some((p) => p.pages[name])).slice(0, MOST_LINES);
     const lines = names.map((name) => ({ name, colour: colours.get(name), values: points.map((p) => p.pages[name] ?? 0) }));
     const others = points.map((p) => p.totals.pages - names.reduce((sum, name) => sum + (p.pages[name] ?? 0), 0));
     if (others.some((v) => v > 0)) lines.push({ name: "others", colour: palette()[7], values: others });
-    this.pages.draw(times, stacked(lines), { empty: lines.length ? "" : "No page is open" });
+    this.pages.draw(times, stacked(lines), { since, empty: lines.length ? "" : "No page is open" });
 
     const start = Math.floor((Date.now() / 1000 - WINDOW_S) / BIN_S) * BIN_S;
     const bins = Array.from({ length: WINDOW_S / BIN_S + 1 }, (_, i) => start + i * BIN_S);
@@ -205,7 +217,7 @@ export class Charts {
       .map(([key, name], i) => ({ name, colour: colours[(i + 1) % 8], values: increments(points, (p) => read(p)[key] ?? 0, bins) }))
       .map((s) => ({ ...s, total: s.values.reduce((a, b) => a + b, 0) }))
       .filter((s) => s.total > 0);
-    chart.draw(bins, stacked(found), { bars: true, empty: found.length ? "" : empty });
+    chart.draw(bins, stacked(found), { bars: true, since: points[0]?.at ?? 0, empty: found.length ? "" : empty });
   }
 
   quantiles(points, bins) {
@@ -214,7 +226,7 @@ export class Charts {
     const colours = palette();
     const series = [
       ["median", 0.5, colours[0]],
-      ["99 of 100", 0.99, colours[1]],
+      ["99 % within", 0.99, colours[1]],
     ].map(([name, share, colour]) => {
       const values = bins.map((_, i) => {
         const seconds = quantile(share, bounds, counts.map((c) => c[i]));
@@ -223,6 +235,6 @@ export class Charts {
       return { name, colour, values, shown: values };
     });
     const quiet = series[0].values.every((v) => v === null);
-    this.latency.draw(bins, series, { unit: "ms", empty: quiet ? "No request in this time" : "", format: (ms) => `${ms < 10 ? ms.toFixed(1) : count(ms)} ms` });
+    this.latency.draw(bins, series, { since: points[0]?.at ?? 0, tick: (ms) => (ms ? duration(ms) : "0"), empty: quiet ? "No request in this time" : "", format: duration });
   }
 }

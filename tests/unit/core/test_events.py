@@ -44,10 +44,10 @@ def test_so_many_events_are_kept_by_default() -> None:
         (moved(3, 3), "3 pages moved from blue to green: it refuses connections"),
         (moved(1, 1), "1 page moved from blue to green: it refuses connections"),
         (moved(3, 2), "2 pages and 1 other request moved from blue to green: it refuses connections"),
-        (moved(2), "2 sessions moved from blue to green: it refuses connections"),
+        (moved(2), "2 requests moved from blue to green: it refuses connections"),
         (
             Happening(Kind.MOVED, "", "green", "gone"),
-            "1 session moved from a backend of the past to green: it is not listed any more",
+            "1 request moved from a backend of the past to green: it is not listed any more",
         ),
         (
             Happening(Kind.CUT, "blue", cause="backend_gone", count=42),
