@@ -33,6 +33,7 @@ from stickyproxy.fleet.journal import Journal
 from stickyproxy.fleet.listeners import ListenError, inherit, listeners
 from stickyproxy.fleet.upgrade import UpgradeError, take_over, tell, upgrade
 from stickyproxy.logs import set_up_logs
+from stickyproxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -130,8 +131,12 @@ class App:
         background = [self._guard("discovery", self.discovery.run())]
         if self._settings.config_path:
             background.append(self._guard("configuration watch", self._watch_config()))
+        stall_log_s = self._settings.data_plane.stall_log_s
+        watchdog = Watchdog(stall_log_s, self._stalled, self._log) if stall_log_s else None
         try:
             await self._listen()
+            if watchdog is not None:
+                watchdog.start()
             admin = None
             if self._sockets.admin:
                 # Imported here: it brings aiohttp, which the data plane does without.
@@ -164,7 +169,12 @@ class App:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            if watchdog is not None:
+                watchdog.close()
             self._sockets.close()
+
+    def _stalled(self) -> None:
+        self.fleet.stalls += 1
 
     async def _listen(self) -> None:
         if self._supervisor is not None:
