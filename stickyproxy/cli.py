@@ -104,13 +104,17 @@ class _Cli(click.Group):
     """Loads the tools only when they are asked for: `run` shall not pay for them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "demo", "drain", "healthcheck"]
+        return [*super().list_commands(ctx), "demo", "doctor", "drain", "healthcheck"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "demo":
             from stickyproxy.tools.demo import demo
 
             return demo
+        if cmd_name == "doctor":
+            from stickyproxy.tools.doctor.command import doctor
+
+            return doctor
         if cmd_name == "drain":
             from stickyproxy.tools.drain import drain
 

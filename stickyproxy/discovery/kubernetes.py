@@ -90,23 +90,27 @@ Connect = Callable[[], Awaitable[Access]]
 """Reads credentials afresh and makes a client of them; raises DiscoveryError."""
 
 
-async def connect(folder: Path = SERVICE_ACCOUNT) -> Access:
-    """Use the kubeconfig of $KUBECONFIG, else the pod's service account (`folder`), else ~/.kube/config."""
+async def connect(folder: Path = SERVICE_ACCOUNT, *, kubeconfig: str = "", context: str = "") -> Access:
+    """Use the kubeconfig of $KUBECONFIG, else the pod's service account (`folder`), else ~/.kube/config.
+
+    kubeconfig: a file in the place of $KUBECONFIG. context: one of a kubeconfig in the place of its current one.
+    """
     found = client.Configuration()
-    kubeconfig = os.environ.get("KUBECONFIG", "")
+    kubeconfig = kubeconfig or os.environ.get("KUBECONFIG", "")
     path = kubeconfig or str(Path.home() / ".kube" / "config")
     token = folder / "token"
     try:
-        if not kubeconfig and token.exists():
+        if not kubeconfig and not context and token.exists():
             InClusterConfigLoader(str(token), str(folder / "ca.crt"), try_refresh_token=False).load_and_set(found)
             namespace = (folder / "namespace").read_text("utf-8").strip()
         elif not _any_file(path):
             raise FileNotFoundError(f"no file {path}" if kubeconfig else f"neither {token} nor {path}")
         else:
             async with asyncio.timeout(LIST_S):  # it may have to run a command for a token
-                await config.load_kube_config(path, client_configuration=found, persist_config=False)
-            _, context = config.list_kube_config_contexts(path)
-            namespace = str(context["context"].get("namespace") or "default")
+                await config.load_kube_config(path, context or None, client_configuration=found, persist_config=False)
+            contexts, current = config.list_kube_config_contexts(path)
+            chosen = next((one for one in contexts if one["name"] == context), current)
+            namespace = str(chosen["context"].get("namespace") or "default")
         for name, value in found.api_key.items():
             found.api_key[name] = value.strip()  # a line's end behind a token is no part of it
         return Access(client.ApiClient(found), namespace)

@@ -18,6 +18,7 @@ from .api import Namespace, connect
 from .build import HOW, NotBuildableError, apiserver_path, find_etcd
 from .controlplane import ControlPlane, running_control_plane
 from .gate import Gate, running_gate
+from .kinds import gateway_kind, teach
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -81,3 +82,14 @@ async def gate(plane: ControlPlane) -> AsyncIterator[Gate]:
     """Yield a gate to the API server."""
     async with running_gate(plane.port) as gate:
         yield gate
+
+
+@pytest.fixture
+async def gateway_api(namespace: Namespace) -> None:
+    """Teach the API server HTTPRoute and Gateway, which Kubernetes does not bring."""
+    try:
+        definitions = [gateway_kind(plural) for plural in ("httproutes", "gateways")]
+    except NotBuildableError as error:
+        missing(str(error))
+    for definition in definitions:
+        await teach(namespace.api, definition)

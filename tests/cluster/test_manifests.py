@@ -1,11 +1,9 @@
 """Every manifest of `deploy/` is accepted by a real API server; its service account may do what it needs, no more."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from deploy.tools import (
     KUBERNETES,
     Manifest,
@@ -21,9 +19,9 @@ from needs import missing
 from stickyproxy.core.backends import Phase
 from stickyproxy.core.endpoint_slices import ServiceRef
 
-from .api import MERGE, Api, ApiError, Endpoint, Namespace, connect
-from .build import NotBuildableError, gateway_api_crds
+from .api import MERGE, ApiError, Endpoint, Namespace, connect
 from .follow import Followed, by_service_account, following
+from .kinds import path_of
 
 RIGHTS = ("ServiceAccount", "Role", "RoleBinding")
 
@@ -91,36 +89,6 @@ def programs() -> None:
         helm()
     except NotThereError as error:
         missing(str(error))
-
-
-@pytest.fixture
-async def gateway_api(namespace: Namespace) -> None:
-    """Teach the API server the kind HTTPRoute, which Kubernetes does not bring."""
-    name = "httproutes.gateway.networking.k8s.io"
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    if any(crd["metadata"]["name"] == name for crd in (await namespace.api.call("GET", path))["items"]):
-        return
-    try:
-        file = gateway_api_crds() / "gateway.networking.k8s.io_httproutes.yaml"
-    except NotBuildableError as error:
-        missing(str(error))
-    await namespace.api.call("POST", path, yaml.load(file.read_text(), yaml.CSafeLoader))
-    async with namespace.api.watch(path, fieldSelector=f"metadata.name={name}") as events:
-        async for line in events:
-            conditions = json.loads(line)["object"].get("status", {}).get("conditions", ())
-            if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
-                return
-    raise AssertionError(f"{name} was never established")
-
-
-async def path_of(api: Api, manifest: Manifest, namespace: str) -> str:
-    """Return where objects of a manifest's kind are made."""
-    version = manifest["apiVersion"]
-    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    served = await api.call("GET", root)
-    resource = next(r for r in served["resources"] if r["kind"] == manifest["kind"] and "/" not in r["name"])
-    where = manifest["metadata"].get("namespace", namespace)
-    return f"{root}/namespaces/{where}/{resource['name']}" if resource["namespaced"] else f"{root}/{resource['name']}"
 
 
 @pytest.mark.parametrize("render", [*WAYS, pytest.param(from_chart(**ELSEWHERE), id="chart, app elsewhere")])

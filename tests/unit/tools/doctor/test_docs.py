@@ -1,0 +1,35 @@
+"""The documents and the rules say the same."""
+
+import re
+from pathlib import Path
+
+import click
+
+from stickyproxy.cli import run
+from stickyproxy.tools.doctor.command import doctor
+from stickyproxy.tools.doctor.findings import PAGE
+from stickyproxy.tools.doctor.proxies import DEFAULTS
+from stickyproxy.tools.doctor.rules import RULES
+
+ROOT = Path(__file__).parents[4]
+TEXT = (ROOT / PAGE).read_text("utf-8")
+
+
+def test_every_rule_has_its_anchor_and_every_anchor_its_rule() -> None:
+    """In the order of the rules, with the severity and the title that the command says."""
+    found = re.findall(r"^### ([a-z-]+)\n\n\*\*(error|warning|info)\*\*: ([^\n]+)\.\n", TEXT, re.MULTILINE)
+    assert found == [(rule.id, rule.severity.word, rule.title) for rule in RULES]
+    assert len(re.findall(r"^### ", TEXT, re.MULTILINE)) == len(RULES)
+
+
+def test_every_option_is_in_the_document() -> None:
+    for param in doctor.params:
+        assert isinstance(param, click.Option)
+        assert f"`{max(param.opts, key=len)}" in TEXT, param.opts
+
+
+def test_defaults_of_the_proxy_are_those_of_its_command_line() -> None:
+    options = {param.opts[0].removeprefix("--"): param for param in run.params}
+    for name, value in DEFAULTS.items():
+        default = options[name].default
+        assert (default[0] if isinstance(default, tuple) else default) == value, name

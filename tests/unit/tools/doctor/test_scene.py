@@ -1,0 +1,130 @@
+"""What is taken for what: apps, proxies, and whose an Ingress is."""
+
+from typing import Any
+
+import pytest
+
+from stickyproxy.tools.doctor.scene import UnclearError
+
+from .setups import GONE, Edit, change, findings, said, scene_of, setup
+
+POD = "spec template spec"
+PLAIN: list[Edit] = [
+    ("Deployment/app", f"{POD} containers app image", "example.com/dashboard:1"),
+    ("Deployment/app", f"{POD} containers app env", []),
+]
+
+
+def names(scene: Any) -> list[str]:
+    return [app.obj.name for app in scene.apps]
+
+
+def test_an_app_is_what_is_behind_a_proxy_whatever_its_name() -> None:
+    scene = scene_of(change(setup("proxied"), PLAIN))
+    assert [(app.obj.name, app.why) for app in scene.apps] == [("app", "it is behind Deployment stickyproxy")]
+
+
+def test_without_any_sign_the_only_one_that_is_reached_from_outside_is_the_app() -> None:
+    scene = scene_of(change(setup("direct"), PLAIN))
+    assert [(app.obj.name, app.why) for app in scene.apps] == [("app", "it alone is reached from outside")]
+
+
+def test_without_any_sign_and_any_way_in_nobody_is_accused() -> None:
+    with pytest.raises(UnclearError, match="name yours with --deployment NAME"):
+        names(scene_of(change(setup("bare"), PLAIN)))
+
+
+def test_a_database_that_has_the_apps_name_is_no_app() -> None:
+    edits: list[Edit] = [*PLAIN, ("Deployment/app", f"{POD} containers app image", "docker.io/library/postgres:17")]
+    objects = change(setup("bare"), edits)
+    objects[0]["metadata"]["name"] = "nicegui-db"
+    with pytest.raises(UnclearError):
+        names(scene_of(objects))
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [
+            (
+                "Deployment/stickyproxy",
+                f"{POD} containers stickyproxy image",
+                "registry:5000/mirror/stickyproxy@sha256:aa",
+            )
+        ],
+        [("Deployment/stickyproxy", f"{POD} containers stickyproxy image", "registry/edge:1")],  # by its settings
+        [
+            ("Deployment/stickyproxy", f"{POD} containers stickyproxy image", "python:3.13"),
+            ("Deployment/stickyproxy", f"{POD} containers stickyproxy args", ["-m", "stickyproxy", "run"]),
+        ],
+        [("Deployment/stickyproxy", f"{POD} containers stickyproxy args", ["sh", "-c", "exec stickyproxy run"])],
+    ],
+)
+def test_a_proxy_is_known_by_its_image_its_program_or_its_settings(edits: list[Edit]) -> None:
+    objects = change(setup("proxied"), edits)
+    assert [proxy.workload.obj.name for proxy in scene_of(objects).proxies] == ["stickyproxy"]
+    assert not findings(objects), said(findings(objects))
+
+
+def test_a_flag_beats_the_environment() -> None:
+    args = ["run", "--drain-timeout=1m", "--kubernetes-service", "app"]
+    objects = change(setup("proxied"), [("Deployment/stickyproxy", f"{POD} containers stickyproxy args", args)])
+    assert {f.rule.id for f in findings(objects)} == {"grace-too-short"}
+
+
+def test_settings_that_a_file_may_change_are_not_judged() -> None:
+    args = ["run", "--config", "/etc/stickyproxy.toml", "--kubernetes-service", "app"]
+    edits: list[Edit] = [
+        ("Deployment/stickyproxy", f"{POD} containers stickyproxy args", args),
+        ("Deployment/stickyproxy", f"{POD} containers stickyproxy envFrom", GONE),
+        ("Deployment/stickyproxy", f"{POD} terminationGracePeriodSeconds", 1),
+        ("Deployment/stickyproxy", f"{POD} containers stickyproxy lifecycle", GONE),
+    ]
+    found = findings(change(setup("proxied"), edits))
+    assert not found, said(found)
+
+
+def test_a_named_proxy_is_looked_at_alone() -> None:
+    objects = change(setup("proxied"), [("ConfigMap/stickyproxy", "data STICKYPROXY_DRAIN_TIMEOUT", "60s")])
+    found = findings(objects, chosen=("stickyproxy",))
+    assert {f.rule.id for f in found} == {"grace-too-short"}, said(found)
+
+
+def ingress_class(name: str, controller: str, *, default: bool = False) -> str:
+    notes = "{ingressclass.kubernetes.io/is-default-class: 'true'}" if default else "{}"
+    return f"""
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{name: {name}, annotations: {notes}}}
+spec: {{controller: {controller}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("class_", "made", "vendor"),
+    [
+        ("web", ingress_class("web", "traefik.io/ingress-controller"), "Traefik"),
+        ("nginx", ingress_class("nginx", "nginx.org/ingress-controller"), "F5 NGINX Ingress Controller"),
+        ("inner", ingress_class("inner", "k8s.io/internal-ingress-nginx"), "ingress-nginx"),  # by its annotations
+        ("kong", ingress_class("kong", "ingress-controllers.konghq.com/kong"), "an unknown controller"),
+        (
+            "",
+            ingress_class("main", "haproxy.org/ingress-controller", default=True),
+            "HAProxy Kubernetes Ingress Controller",
+        ),
+        ("", "", "ingress-nginx"),
+        ("nginx", "", "ingress-nginx"),
+    ],
+)
+def test_an_ingress_is_its_classs_controllers(class_: str, made: str, vendor: str) -> None:
+    edits: list[Edit] = [("Ingress/web", "spec ingressClassName", class_ or GONE)]
+    if made:
+        edits.append(("IngressClass/x", "", made))
+    scene = scene_of(change(setup("direct"), edits))
+    assert [entry.vendor.name for entry in scene.entries] == [vendor]
+
+
+def test_an_ingress_with_nobodys_class_and_annotations_is_not_judged() -> None:
+    edits: list[Edit] = [("Ingress/web", "spec ingressClassName", GONE), ("Ingress/web", "metadata annotations", GONE)]
+    found = findings(change(setup("direct"), edits))
+    assert [f.rule.id for f in found] == ["affinity-unproven"]
