@@ -204,11 +204,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         "a cookie is Secure on a page that came by http, so browsers drop it",
         "Serve the page by https, or set the cookie without Secure there.",
     ),
-    "cookie-changed": Kind(
-        _W,
-        "an affinity cookie was set anew though the browser had one",
-        "The replica it named may be gone, or several proxies disagree about its meaning: they must share names or key.",
-    ),
     "probe-page": Kind(
         _N,
         "health probes reach the app and make it build a page each time",

@@ -104,8 +104,6 @@ class Cookie:
     secure: bool
     samesite: str
     values: int = 1
-    changed: bool = False
-    """One visitor was given another value later, though it sent the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +154,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """What the app answers where it redirects to itself (`/_nicegui_ws` without its slash); target None: it does not."""
+    """Where the app redirects to itself (`/_nicegui_ws` without its slash); target None: it does not."""
 
     source: str
     target: str | None
