@@ -1,8 +1,8 @@
 """One visitor's way to ask: as a browser does, with cookies of its own, and each time by a fresh connection.
 
 Laws: what the user gave (headers, cookies, a password) goes to the address's own origin and nowhere else; a failure is
-an `Answer` with status 0 and a reason, never an exception. Fresh connections, since balancers that know only connections
-would else hide behind a browser's kept-alive ones, which live for seconds only.
+an `Answer` with status 0 and a reason, never an exception. Fresh connections, since balancers that know nothing but
+connections would else hide behind a browser's kept-alive ones, which live for seconds only.
 """
 
 import asyncio
