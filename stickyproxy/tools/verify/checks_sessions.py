@@ -50,7 +50,7 @@ async def open_pages(crowd: Crowd, first: Visitor, base: str) -> list[Visitor]:
 
 
 def refused_last(crowd: Crowd) -> set[int]:
-    """Give the visitors who were refused in the last wave: whatever else keeps a socket from opening, no reload mends."""
+    """Give the visitors who were refused in the last wave: no reload mends whatever else keeps one from opening."""
     attempts = crowd.seen.attempts
     last = attempts[-1].wave if attempts else 0
     wrong = (Outcome.REFUSED, Outcome.SPLIT)

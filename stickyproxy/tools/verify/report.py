@@ -95,6 +95,10 @@ def in_words(seen: Seen, findings: Sequence[Finding], took_s: float, width: int 
     return "\n".join(lines)
 
 
+def _ms(took_s: float) -> float:
+    return round(took_s * 1000, 2)
+
+
 def in_json(seen: Seen, findings: Sequence[Finding], took_s: float) -> str:
     """Write the report for programs."""
     known = {step.name: step.took_s for step in seen.steps}
@@ -115,8 +119,8 @@ def in_json(seen: Seen, findings: Sequence[Finding], took_s: float) -> str:
             for f in findings
         ],
         "steps": [
-            {"name": name, "times": len(t), "median_ms": round(median(t) * 1000, 2), "slowest_ms": round(max(t) * 1000, 2)}
-            for name in STEPS if (t := known.get(name))
+            {"name": name, "times": len(times), "median_ms": _ms(median(times)), "slowest_ms": _ms(max(times))}
+            for name in STEPS if (times := known.get(name))
         ],
     }  # fmt: skip
     return json.dumps(report, indent=2)

@@ -140,7 +140,7 @@ async def _sessions(
         tell(0.7, "asking as health probes do")
         for answer in await checks_web.check_probes(seen, first.web, options.url, crowd.budget):
             if (page := parse_nicegui(answer.text)) is not None:
-                crowd.adopt(page)
+                crowd.adopt(page, first.web)
         await checks_web.check_redirect(seen, first.web, base)
         tell(0.75, "sending a body slowly")
         await checks_web.check_request_buffering(seen, first.web, base, first.page.version)

@@ -72,9 +72,9 @@ class Jar:
 class Visitor:
     """One browser with one page at a time."""
 
-    def __init__(self, number: int, options: Options, clock: Clock) -> None:
+    def __init__(self, number: int, options: Options, clock: Clock, web: Web | None = None) -> None:
         self.number = number
-        self.web = Web(options, clock)
+        self.web = web or Web(options, clock)
         self.page: NiceguiPage | None = None
         self.answer: Answer | None = None
         self.hops: list[Answer] = []
@@ -192,9 +192,9 @@ class Crowd:
         await self.wave(loaded, one)
         return [visitor for visitor in loaded if visitor.page is not None]
 
-    def adopt(self, page: NiceguiPage) -> None:
-        """Take a page that somebody else has opened, to close it in the end."""
-        owner = Visitor(-1, self.options, self.clock)
+    def adopt(self, page: NiceguiPage, web: Web | None = None) -> None:
+        """Take a page that nobody looks at any more, to close it in the end; web: whose cookies lead to its process."""
+        owner = Visitor(-1, self.options, self.clock, web)
         owner.page = page
         self.left.append(owner)
 

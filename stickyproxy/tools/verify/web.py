@@ -6,12 +6,12 @@ connections would else hide behind a browser's kept-alive ones, which live for s
 """
 
 import asyncio
-import ssl
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -42,7 +42,7 @@ class Options:
     headers: tuple[tuple[str, str], ...] = ()
     cookies: tuple[tuple[str, str], ...] = ()
     user: tuple[str, str] | None = None
-    ssl: ssl.SSLContext | bool = True
+    ssl: SSLContext | bool = True
     timeout_s: float = 10.0
     """For each request and each handshake."""
 
@@ -112,7 +112,7 @@ def why(error: BaseException) -> str:
 
 
 ASKING_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
-"""What asking raises where the network or the other side fails; ValueError for what cannot be an address or a header."""
+"""What asking raises where the network or the other side fails; ValueError for what can be no address or header."""
 
 
 class Web:
