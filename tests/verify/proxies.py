@@ -2,15 +2,18 @@
 
 import os
 import shutil
-import socket
+import ssl
+import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from e2e.harness import Process, running, running_proxy
+from e2e.harness import running, running_proxy
 from needs import missing
 
 from stickyproxy.tools.children import free_port
@@ -31,28 +34,29 @@ def program(name: str, hint: str, distribution: str = "") -> str:
     return shutil.which(name, path=path) or missing(hint)
 
 
-def wait_until_listening(process: Process, port: int) -> None:
-    """Connect until somebody listens; fail when the process ends or the time is up."""
+@contextmanager
+def _serving(name: str, command: Sequence[str], folder: Path, url: str) -> Iterator[str]:
+    """Run a proxy that leads to the replicas at `url`, and wait until it does."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
+    with running(name, list(command), folder) as process:
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{url}plain", timeout=START_LIMIT_S, context=trusting).close()
+            except urllib.error.HTTPError as answer:
+                answer.close()  # it listens, and does not know yet to whom it leads
+            except OSError:
+                pass  # it does not listen yet
+            else:
+                yield url
+                return
             try:
                 code = process.popen.wait(0.05)
-            except Exception:  # noqa: BLE001  still running
+            except subprocess.TimeoutExpired:
                 continue
-            raise AssertionError(f"{process.name} ended with {code}:\n{process.said()}") from None
-        else:
-            return
-    raise AssertionError(f"{process.name} did not listen within {START_LIMIT_S} s:\n{process.said()}")
-
-
-@contextmanager
-def _listening(name: str, command: Sequence[str], folder: Path, port: int) -> Iterator[str]:
-    with running(name, list(command), folder) as process:
-        wait_until_listening(process, port)
-        yield f"http://127.0.0.1:{port}/"
+            raise AssertionError(f"{name} ended with {code}:\n{process.said()}")
+        raise AssertionError(f"{name} did not lead to the replicas within {START_LIMIT_S} s:\n{process.said()}")
 
 
 @contextmanager
@@ -76,13 +80,19 @@ listen web
 {servers}
 """
     )
-    with _listening("haproxy", [command, "-db", "-q", "-f", str(config)], folder, port) as url:
+    arguments = [command, "-db", "-q", "-f", str(config)]
+    with _serving("haproxy", arguments, folder, f"http://127.0.0.1:{port}/") as url:
         yield url
 
 
 @contextmanager
 def nginx(
-    folder: Path, ports: Sequence[int], *, read_timeout: str = "1h", body: str = "1m", tls: tuple[Path, Path] | None = None
+    folder: Path,
+    ports: Sequence[int],
+    *,
+    read_timeout: str = "1h",
+    body: str = "1m",
+    tls: tuple[Path, Path] | None = None,
 ) -> Iterator[str]:
     """Run nginx, sticky by the client's address."""
     command, port = program("nginx", "nginx (apt-get install nginx-light)"), free_port("127.0.0.1")
@@ -120,8 +130,8 @@ http {{
 """
     )
     arguments = [command, "-p", str(folder), "-c", str(config), "-e", "stderr"]
-    with _listening("nginx", arguments, folder, port) as url:
-        yield url.replace("http:", "https:") if tls else url
+    with _serving("nginx", arguments, folder, f"http{'s' if tls else ''}://127.0.0.1:{port}/") as url:
+        yield url
 
 
 @contextmanager
@@ -145,7 +155,7 @@ def traefik(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     )
     arguments = [command, f"--entryPoints.web.address=127.0.0.1:{port}", f"--providers.file.filename={dynamic}",
                  "--global.checkNewVersion=false", "--global.sendAnonymousUsage=false", "--log.level=ERROR"]  # fmt: skip
-    with _listening("traefik", arguments, folder, port) as url:
+    with _serving("traefik", arguments, folder, f"http://127.0.0.1:{port}/") as url:
         yield url
 
 
@@ -158,8 +168,6 @@ def caddy(folder: Path, ports: Sequence[int]) -> Iterator[str]:
         f"""{{
   admin off
   auto_https off
-  persist_config off
-  storage file_system {folder}/storage
 }}
 http://127.0.0.1:{port} {{
   bind 127.0.0.1
@@ -169,8 +177,10 @@ http://127.0.0.1:{port} {{
 }}
 """
     )
-    arguments = [command, "run", "--config", str(config), "--adapter", "caddyfile"]
-    with _listening("caddy", arguments, folder, port) as url:
+    # Started with folders of its own: it keeps its configuration in the home directory else.
+    own = [f"XDG_CONFIG_HOME={folder}", f"XDG_DATA_HOME={folder}"]
+    arguments = [program("env", "env (coreutils)"), *own, command, "run", "--config", str(config), "--adapter", "caddyfile"]
+    with _serving("caddy", arguments, folder, f"http://127.0.0.1:{port}/") as url:
         yield url
 
 

@@ -88,8 +88,12 @@ def in_words(seen: Seen, findings: Sequence[Finding], took_s: float, width: int 
         for finding in findings:
             lines += ["", f"{finding.id} ({finding.anchor})"]
             for text in finding.evidence:
-                lines += textwrap.wrap(text, width, initial_indent="  seen: ", subsequent_indent="        ")
-            lines += textwrap.wrap(finding.fix, width, initial_indent="  fix:  ", subsequent_indent="        ")
+                lines += textwrap.wrap(
+                    text, width, break_on_hyphens=False, initial_indent="  seen: ", subsequent_indent="        "
+                )
+            lines += textwrap.wrap(
+                finding.fix, width, break_on_hyphens=False, initial_indent="  fix:  ", subsequent_indent="        "
+            )
     if steps := steps_table(seen.steps):
         lines += ["", *steps]
     return "\n".join(lines)
