@@ -179,7 +179,16 @@ http://127.0.0.1:{port} {{
     )
     # Started with folders of its own: it keeps its configuration in the home directory else.
     own = [f"XDG_CONFIG_HOME={folder}", f"XDG_DATA_HOME={folder}"]
-    arguments = [program("env", "env (coreutils)"), *own, command, "run", "--config", str(config), "--adapter", "caddyfile"]
+    arguments = [
+        program("env", "env (coreutils)"),
+        *own,
+        command,
+        "run",
+        "--config",
+        str(config),
+        "--adapter",
+        "caddyfile",
+    ]
     with _serving("caddy", arguments, folder, f"http://127.0.0.1:{port}/") as url:
         yield url
 

@@ -73,7 +73,8 @@ async def test_an_upload_limit_is_found_with_its_size(ports: list[int], tmp_path
 
 BROKEN: dict[str, tuple[Wrong, tuple[str, ...], set[str], str]] = {
     "strips-upgrade": (Wrong(strips_upgrade=True, fixed=True), (), {"no-upgrade"}, "8 of 8 requests"),
-    "strips-upgrade-and-splits": (Wrong(strips_upgrade=True), (), {"no-upgrade", "poll-split"}, "8 of 8 requests"),
+    "strips-upgrade-and-splits": (Wrong(strips_upgrade=True), (), {"no-upgrade", "poll-split", "socket-elsewhere", "reload-loop"},
+        "8 of 8 requests",),
     "loses-prefix": (
         Wrong(prefix="/tools/app", fixed=True), (), {"prefix-lost"},
         "at /_nicegui_ws/, which answers 404; it is at /tools/app/_nicegui_ws/",
@@ -83,7 +84,7 @@ BROKEN: dict[str, tuple[Wrong, tuple[str, ...], set[str], str]] = {
     "buffers-answers": (
         Wrong(holds_answers=True, fixed=True), ("--stream-path", "/stream"), {"response-buffered"}, "all of it at once",
     ),
-    "cuts-old-sockets": (Wrong(cuts_at_age_s=3.0, fixed=True), ("--idle", "10s"), {"age-cut"}, "ended 3."),
+    "cuts-old-sockets": (Wrong(cuts_at_age_s=6.0, fixed=True), ("--idle", "14s"), {"age-cut"}, "ended 6."),
 }  # fmt: skip
 
 
@@ -96,7 +97,8 @@ async def test_the_right_fault_is_named(name: str, ports: list[int]) -> None:
     assert evidence in report.evidence(sorted(expected)[0])
     assert report.code == 1
     assert report.said["took_s"] < LIMIT_S
-    assert report.said["pages"]["not_closed"] == 0
+    if wrong.fixed:
+        assert report.said["pages"]["not_closed"] == 0
 
 
 async def test_a_prefix_that_is_told_is_no_fault(ports: list[int]) -> None:

@@ -20,10 +20,10 @@ POLLS: Final = 6
 ECHO_S: Final = 3.0
 """For the answer to a WebSocket's ping."""
 
-PUSHES: Final = (8 << 10, 32 << 10, 128 << 10)
-"""Bytes in all that are sent to free what a buffer may hold."""
-
 MOST_REOPENINGS: Final = 3
+
+OUTLAST_S: Final = 1.0
+"""So much older than a silent socket a socket in use must become."""
 
 
 async def open_pages(crowd: Crowd, first: Visitor, base: str) -> list[Visitor]:
@@ -40,8 +40,11 @@ async def open_pages(crowd: Crowd, first: Visitor, base: str) -> list[Visitor]:
         transport = "polling"  # which is what the page's own client does then
         await crowd.wave(visitors, Visitor.cut)
         working = await crowd.open(visitors, base, transport, "first", POLLS)
+        if split := last(crowd, Outcome.SPLIT):  # after a broken poll a page begins a new conversation
+            again = [visitor for visitor in visitors if visitor.number in split]
+            working += await crowd.open(again, base, transport, "first", POLLS)
     for _ in range(MOST_LOADS - 1):
-        refused = refused_last(crowd)
+        refused = last(crowd, Outcome.REFUSED)
         again = await crowd.load([visitor for visitor in visitors if visitor.number in refused])
         if not again:
             break
@@ -49,12 +52,11 @@ async def open_pages(crowd: Crowd, first: Visitor, base: str) -> list[Visitor]:
     return working
 
 
-def refused_last(crowd: Crowd) -> set[int]:
-    """Give the visitors who were refused in the last wave: no reload mends whatever else keeps one from opening."""
+def last(crowd: Crowd, outcome: Outcome) -> set[int]:
+    """Give the visitors to whom that happened in the last wave."""
     attempts = crowd.seen.attempts
-    last = attempts[-1].wave if attempts else 0
-    wrong = (Outcome.REFUSED, Outcome.SPLIT)
-    return {attempt.visitor for attempt in attempts if attempt.wave == last and attempt.outcome in wrong}
+    wave = attempts[-1].wave if attempts else 0
+    return {attempt.visitor for attempt in attempts if attempt.wave == wave and attempt.outcome is outcome}
 
 
 async def probe_echoes(crowd: Crowd, visitors: list[Visitor]) -> None:
@@ -64,13 +66,10 @@ async def probe_echoes(crowd: Crowd, visitors: list[Visitor]) -> None:
         line = visitor.line
         if not isinstance(line, WebSocketLine) or line.closed.is_set():
             return
-        took_s = await line.echo(ECHO_S)
-        freed = 0
-        if took_s is None and not line.closed.is_set():
-            for size in PUSHES:
-                if await line.push(size, ECHO_S / 2):
-                    freed = size
-                    break
+        freed = line.freed_by
+        took_s = None if freed else await line.echo(ECHO_S)
+        if took_s is None and not freed and not line.closed.is_set():
+            freed = await line.free(ECHO_S / 2)
         if took_s is not None or freed:
             crowd.seen.echoes.append(Echo(visitor.number, took_s, freed))
 
@@ -111,7 +110,9 @@ async def confirm(crowd: Crowd, base: str) -> None:
     if not fresh:
         return
     working = await crowd.open(fresh, base, "websocket", "confirm")
-    await cut_and_return(crowd, working, base, "websocket")
+    working = await cut_and_return(crowd, working, base, "websocket")
+    if working and working[0].page is not None and "polling" in working[0].page.transports:
+        await cut_and_return(crowd, working, base, "polling", POLLS)
 
 
 async def keep_in_use(crowd: Crowd, working: list[Visitor], base: str) -> None:
@@ -125,7 +126,9 @@ async def keep_in_use(crowd: Crowd, working: list[Visitor], base: str) -> None:
             await line.closed.wait()
             if line.asked_to_end:
                 return
-            crowd.seen.ended.append(Ended(visitor.number, line.ended_at - line.opened_at, line.ended_at))
+            crowd.seen.ended.append(
+                Ended(visitor.number, line.ended_at - line.opened_at, line.ended_at - line.heard_at)
+            )
             await visitor.cut()
             assert visitor.page is not None
             again = WebSocketLine(visitor.web, base, visitor.page)
@@ -135,3 +138,15 @@ async def keep_in_use(crowd: Crowd, working: list[Visitor], base: str) -> None:
             visitor.line = again
 
     await asyncio.gather(*(one(visitor) for visitor in working))
+
+
+async def outlast(crowd: Crowd, working: list[Visitor], silences: list[float]) -> None:
+    """Wait until sockets in use are older than silent ones became, twice where some ended: age or silence cut them."""
+    if not silences:
+        return
+    for _ in range(2):
+        opened = [visitor.line.opened_at for visitor in working if isinstance(visitor.line, WebSocketLine)]
+        if opened:
+            await asyncio.sleep(max(opened) + max(silences) + OUTLAST_S - crowd.clock.now())
+        if not crowd.seen.ended:
+            return

@@ -30,8 +30,16 @@ from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Web, why
 CLOSE_S: Final = 2.0
 """For the other side to answer a close."""
 
-SILENT_S: Final = 5.0
+SILENT_S: Final = 6.0
 """So long after its opening a WebSocket may be mute; an Engine.IO server says something at once."""
+
+FREE_AFTER_S: Final = 2.0
+"""After so long without a packet a buffer is suspected: before the server misses its first pong, which is at 6 s."""
+
+FREE_S: Final = 0.7
+
+PUSHES: Final = (8 << 10, 32 << 10, 128 << 10)
+"""Bytes in all that are sent to free what a buffer may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,9 @@ class WebSocketLine:
         self.opened_at = 0.0
         self.ended_at = 0.0
         self.heard_at = 0.0
-        """When the first packet came; 0: none has."""
+        """When something came last; 0: nothing has."""
+        self.freed_by = 0
+        """Bytes that had to be sent until a first packet came, and the next answer was held again; 0: none."""
         self._url = base + page.socket_target("websocket")
         self._ws: aiohttp.ClientWebSocketResponse | None = None
         self._task: asyncio.Task[None] | None = None
@@ -99,8 +109,12 @@ class WebSocketLine:
         self.opened_at = clock.now()
         clock.note("socket opened", began)
         self._task = asyncio.create_task(self._pump(self._ws))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._decided.wait(), min(SILENT_S, self.web.options.timeout_s))
+        if not await self._is_decided(FREE_AFTER_S) and not self.heard_at:
+            freed_by = await self.free(FREE_S)
+            if freed_by and await self.echo(FREE_S) is None:  # else it was merely slow
+                self.freed_by = freed_by
+        if not self.freed_by:
+            await self._is_decided(min(SILENT_S, self.web.options.timeout_s) - FREE_AFTER_S)
         if self.speaker.outcome is Outcome.ACCEPTED:
             clock.note("page's handshake", began)
             return Opening(Outcome.ACCEPTED, 101)
@@ -110,13 +124,19 @@ class WebSocketLine:
             return Opening(Outcome.BROKEN, said=f"it opened and ended without a word{self._why}")
         return Opening(Outcome.SILENT, 101)
 
+    async def _is_decided(self, limit_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._decided.wait(), limit_s)
+        return self._decided.is_set()
+
     async def _pump(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         """Read until the end, and answer as a page does."""
         try:
             while True:
                 message = await ws.receive()
+                if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG):
+                    self.heard_at = self.web.clock.now()
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    self.heard_at = self.heard_at or self.web.clock.now()
                     for packet in self.speaker.on_packet(message.data):
                         await ws.send_str(packet)
                     if self.speaker.outcome is not None:
@@ -153,8 +173,15 @@ class WebSocketLine:
             del self._echoes[name]
         return self.web.clock.note("echo on the socket", began)
 
-    async def push(self, size: int, limit_s: float) -> bool:
-        """Ping with so many bytes in all, to free what a buffer may hold; say whether any of it came back in time."""
+    async def free(self, limit_s: float) -> int:
+        """Send more and more, to free what a buffer may hold; give how many bytes did it, 0 where none did."""
+        for size in PUSHES:
+            if await self._push(size, limit_s):
+                return size
+        return 0
+
+    async def _push(self, size: int, limit_s: float) -> bool:
+        """Ping with so many bytes in all; say whether any of it came back in time."""
         assert self._ws is not None
         name, came = os.urandom(125), asyncio.Event()  # 125: most that a control frame carries (RFC 6455 section 5.5)
         self._echoes[name] = came
@@ -163,7 +190,7 @@ class WebSocketLine:
                 await self._ws.ping(name)
             await asyncio.wait_for(came.wait(), limit_s)
         except ASKING_ERRORS:
-            return self.heard_at > 0 and came.is_set()
+            return False
         finally:
             del self._echoes[name]
         return True

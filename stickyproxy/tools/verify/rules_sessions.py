@@ -145,12 +145,27 @@ def buffering(seen: Seen) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _cut_at_an_age(seen: Seen) -> list[list[float]]:
+    """Give, for each visitor whose sockets ended at one age again and again, these ages.
+
+    Where silent ones end too, only those count that were silent for a far shorter time.
+    """
+    silences = [s.silent_s for s in seen.silences if s.cut]
+    ends: dict[int, list[float]] = defaultdict(list)
+    for end in seen.ended:
+        if not silences or end.silent_s < (1 - 2 * ALIKE) * min(silences):
+            ends[end.visitor].append(end.age_s)
+    return [ages for ages in ends.values() if len(ages) >= 2 and _alike(ages)]
+
+
 def _alike(times: list[float]) -> bool:
     return max(times) - min(times) <= max(ALIKE_S, ALIKE * max(times))
 
 
 def silence(seen: Seen) -> Iterator[Finding]:
     """Find the time after which a silent WebSocket is cut, by two that ended after the same silence."""
+    if _cut_at_an_age(seen):
+        return  # silent or not
     cut = [s.silent_s for s in seen.silences if s.cut]
     if len(cut) >= 2 and _alike(cut):
         after_s = sum(cut) / len(cut)
@@ -169,18 +184,14 @@ def silence(seen: Seen) -> Iterator[Finding]:
 
 def ages(seen: Seen) -> Iterator[Finding]:
     """Find sockets in use that ended: at one age again and again, or just so."""
-    ends: dict[int, list[float]] = defaultdict(list)
-    for end in seen.ended:
-        ends[end.visitor].append(end.age_s)
-    cut_by_silence = any(s.cut for s in seen.silences)
-    twice = [ages for ages in ends.values() if len(ages) >= 2 and _alike(ages)]
-    if twice and not cut_by_silence:
+    twice = _cut_at_an_age(seen)
+    if twice:
         age_s = sum(sum(ages) for ages in twice) / sum(len(ages) for ages in twice)
         yield found(
             seen, "age-cut",
             f"{len(twice)} sockets in use ended {age_s:.1f} s after they had been opened, and so did their successors",
         )  # fmt: skip
-    elif seen.ended and not cut_by_silence:
+    elif seen.ended and not any(s.cut for s in seen.silences):
         yield found(seen, "socket-ended", f"{len(seen.ended)} of the sockets that were kept in use")
 
 

@@ -151,6 +151,8 @@ async def _sessions(
             tell(0.85, f"watching silent WebSockets for {options.idle_s:g} s")
             with suppress(Exception):
                 await asyncio.shield(silence)
+            cut = [s.silent_s for s in seen.silences if s.cut]
+            await checks_sessions.outlast(crowd, working, cut)
     finally:
         in_use.cancel()
         await asyncio.gather(in_use, return_exceptions=True)

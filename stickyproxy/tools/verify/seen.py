@@ -125,11 +125,11 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A socket in use that ended without being asked to; age_s: since it was opened, at: on the run's clock."""
+    """A socket in use that ended without being asked to; silent_s: since something came on it."""
 
     visitor: int
     age_s: float
-    at: float
+    silent_s: float
 
 
 @dataclass(frozen=True, slots=True)

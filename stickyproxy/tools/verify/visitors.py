@@ -133,13 +133,16 @@ class Visitor:
         if self.line is not None:
             await self.line.leave()
         elif self.page is not None and not self.kept:
+            kind: type[WebSocketLine] | type[PollingLine] = WebSocketLine
             for _ in range(tries):
-                line = WebSocketLine(self.web, base, self.page)
+                line: Line = kind(self.web, base, self.page)
                 opening = await line.open()
                 await line.leave()
                 self.kept = opening.outcome is Outcome.ACCEPTED
-                if opening.outcome is not Outcome.REFUSED:
+                if self.kept:
                     break
+                if opening.outcome not in (Outcome.REFUSED, Outcome.SPLIT):
+                    kind = PollingLine
         self.line = None
         return self.kept or self.page is None
 
