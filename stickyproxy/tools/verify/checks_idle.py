@@ -2,8 +2,8 @@
 
 NiceGUI's own socket is never silent for long: its server pings every 4 s. But while an Engine.IO conversation by polls
 is being upgraded, its server waits for the client's first word on the WebSocket for as long as it takes
-(python-engineio, `AsyncSocket._websocket_handler`). The silent WebSocket here is one whose upgrade is never finished: it
-takes the very way of the page's sockets. Only uvicorn breaks the silence, by a WebSocket ping every 20 s.
+(python-engineio, `AsyncSocket._websocket_handler`). The silent WebSocket here is one whose upgrade never ends: it takes
+the very way of the page's sockets. Only uvicorn breaks the silence, by a WebSocket ping every 20 s.
 """
 
 import asyncio

@@ -113,7 +113,9 @@ class WebSocketLine:
             freed_by = await self.free(FREE_S)
             if freed_by and await self.echo(FREE_S) is None:  # else it was merely slow
                 self.freed_by = freed_by
-        if not self.freed_by:
+        if self.freed_by:
+            return Opening(Outcome.SILENT, 101)
+        if not self._decided.is_set():
             await self._is_decided(min(SILENT_S, self.web.options.timeout_s) - FREE_AFTER_S)
         if self.speaker.outcome is Outcome.ACCEPTED:
             clock.note("page's handshake", began)

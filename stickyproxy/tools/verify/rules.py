@@ -16,6 +16,8 @@ def judge(seen: Seen) -> tuple[Finding, ...]:
     findings = [
         finding for rule in (*rules_web.FIRST, *rules_sessions.RULES, *rules_web.RULES) for finding in rule(seen)
     ]
+    if any(finding.weight is Weight.FAULT for finding in findings):
+        findings = [finding for finding in findings if finding.id != "few-visitors"]  # a fault is no luck
     if not any(finding.weight in (Weight.FAULT, Weight.DOUBT) for finding in findings):
         findings += rules_sessions.spread(seen)
     return tuple(sorted(findings, key=lambda finding: order.index(finding.weight)))
