@@ -104,7 +104,7 @@ class _Cli(click.Group):
     """Loads the tools only when they are asked for: `run` shall not pay for them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "demo", "doctor", "drain", "healthcheck"]
+        return [*super().list_commands(ctx), "demo", "doctor", "drain", "healthcheck", "verify"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "demo":
@@ -121,6 +121,10 @@ class _Cli(click.Group):
             return drain
         if cmd_name == "healthcheck":
             return _healthcheck()
+        if cmd_name == "verify":
+            from stickyproxy.tools.verify.command import verify
+
+            return verify
         return super().get_command(ctx, cmd_name)
 
 
