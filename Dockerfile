@@ -29,7 +29,8 @@ RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip
 COPY --from=build /opt/stickyproxy /opt/stickyproxy
 ENV PATH=/opt/stickyproxy/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    STICKYPROXY_ADMIN=0.0.0.0:9090
 # Numeric, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 8080 9090

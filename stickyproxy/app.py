@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from stickyproxy import __version__
+from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.news import News
 from stickyproxy.core.settings import ServiceSettings
 from stickyproxy.core.values import Address
@@ -29,8 +29,11 @@ from stickyproxy.discovery import Discovery
 from stickyproxy.discovery.dns import DnsDiscovery
 from stickyproxy.discovery.static import StaticDiscovery
 from stickyproxy.fleet.fleet import Fleet
+from stickyproxy.fleet.journal import Journal
 from stickyproxy.fleet.listeners import ListenError, inherit, listeners
 from stickyproxy.fleet.upgrade import UpgradeError, take_over, tell, upgrade
+from stickyproxy.logs import set_up_logs
+from stickyproxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -53,6 +56,8 @@ _FIXED = (
     "drain_timeout_s",
     "workers",
     "log_level",
+    "log_format",
+    "admin_actions",
     "data_plane",
 )
 """Settings that a reload cannot change."""
@@ -83,6 +88,7 @@ class App:
         self._upgrade: asyncio.Task[None] | None = None
         self._supervisor: Supervisor | None = None
         self._proxy: Proxy | None = None
+        self.journal = Journal()
         self.fleet = self._make_fleet()
         self.discovery = self._make_discovery()
         self._config_seen = _file_mark(settings.config_path)
@@ -94,13 +100,14 @@ class App:
             # Imported here, like the data plane below: each of the two does without the other.
             from stickyproxy.fleet.supervisor import Supervisor
 
-            self._supervisor = Supervisor(settings, self._sockets.listen, self._log)
-            return Fleet(self._supervisor.slots, sidecar, self._log)
+            self._supervisor = Supervisor(settings, self._sockets.listen, self._log, self.journal)
+            return Fleet(self._supervisor.slots, sidecar, self._log, self.journal)
         from stickyproxy.dataplane.local import LocalPlane
         from stickyproxy.dataplane.proxy import Proxy
 
         self._proxy = Proxy(settings.data_plane, random.SystemRandom())
-        return Fleet([LocalPlane(self._proxy)], sidecar, self._log)
+        self._proxy.on_happenings = self.journal.note
+        return Fleet([LocalPlane(self._proxy)], sidecar, self._log, self.journal)
 
     def _make_discovery(self) -> Discovery:
         settings, apply = self._settings, self.fleet.apply
@@ -108,10 +115,10 @@ class App:
             # Imported here: it brings the Kubernetes client, which costs 50 MB.
             from stickyproxy.discovery.kubernetes import KubernetesDiscovery
 
-            return KubernetesDiscovery(settings.service, apply, random.SystemRandom())
+            return KubernetesDiscovery(settings.service, apply, random.SystemRandom(), saw=self.journal.note)
         if settings.dns is not None:
             hint = SIDECAR_DNS_HINT if settings.data_plane.sidecar is not None else ""
-            return DnsDiscovery(settings.dns, settings.dns_interval_s, apply, hint=hint)
+            return DnsDiscovery(settings.dns, settings.dns_interval_s, apply, hint=hint, saw=self.journal.note)
         return StaticDiscovery(settings.backends, apply)
 
     async def run(self) -> None:
@@ -124,17 +131,22 @@ class App:
         background = [self._guard("discovery", self.discovery.run())]
         if self._settings.config_path:
             background.append(self._guard("configuration watch", self._watch_config()))
+        stall_log_s = self._settings.data_plane.stall_log_s
+        watchdog = Watchdog(stall_log_s, self._stalled, self._log) if stall_log_s else None
         try:
             await self._listen()
+            if watchdog is not None:
+                watchdog.start()
             admin = None
             if self._sockets.admin:
                 # Imported here: it brings aiohttp, which the data plane does without.
                 from stickyproxy.admin.server import AdminServer
 
                 admin = AdminServer(
-                    lambda: self.fleet.status(self.discovery.status),
+                    lambda thorough=False: self.fleet.status(self.discovery.status, thorough=thorough),
                     self.fleet,
                     self.fleet.app_life if self._settings.data_plane.sidecar is not None else None,
+                    actions=self._settings.admin_actions,
                 )
                 await admin.listen(self._sockets.admin[0].dup())
             # Modules live as long as the process. Left to the garbage collector, its full rounds would walk through all
@@ -143,6 +155,7 @@ class App:
             where = Address(*self._sockets.listen[0].getsockname()[:2])
             by = f" with {self._settings.workers} workers" if self._supervisor is not None else ""
             self._log.info("stickyproxy %s serves on %s%s", __version__, where, by)
+            self.journal.note([Happening(Kind.START, detail=f"stickyproxy {__version__} serves on {where}{by}")])
             if (control := self._sockets.control) is not None:
                 tell(control, {"ready": __version__})
                 background.append(asyncio.ensure_future(take_over(control, self._take_over, self._log)))
@@ -156,7 +169,12 @@ class App:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            if watchdog is not None:
+                watchdog.close()
             self._sockets.close()
+
+    def _stalled(self) -> None:
+        self.fleet.stalls += 1
 
     async def _listen(self) -> None:
         if self._supervisor is not None:
@@ -173,6 +191,8 @@ class App:
             "draining: new connections are served for %g s more, then %d connections and %d tunnels have %g s",
             delay_s, status.counters.open_connections, status.tunnels, timeout_s,
         )  # fmt: skip
+        why = self._stopped_by.name if self._stopped_by is not None else "a new version serves"
+        self.journal.note([Happening(Kind.STOP, detail=f"the proxy leaves ({why}): {status.tunnels} tunnels are open")])
         stop_accepting = asyncio.get_running_loop().call_later(delay_s, self._sockets.close)
         drain = asyncio.ensure_future(self.fleet.leave(delay_s, timeout_s))
         abort = asyncio.ensure_future(self._abort.wait())
@@ -187,6 +207,7 @@ class App:
             drain.result()
         if self._supervisor is not None:
             self._supervisor.close()
+        self.journal.close()
         self._log.info("stopped")
 
     # A new version.
@@ -282,11 +303,7 @@ def run(settings: ServiceSettings, load: Load, arguments: Sequence[str] = ("run"
 
     arguments: of `stickyproxy`, with which a new version would be started.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    set_up_logs(settings.log_level, settings.log_format)
     try:
         sockets = _sockets(settings)
     except ListenError as error:

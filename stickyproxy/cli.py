@@ -14,6 +14,7 @@ import click
 
 from stickyproxy import __version__
 from stickyproxy.configuration import build_settings
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import parse_hash_key
 from stickyproxy.core.endpoint_slices import parse_service
 from stickyproxy.core.settings import (
@@ -22,6 +23,7 @@ from stickyproxy.core.settings import (
     HelpSettings,
     LimitSettings,
     ServiceSettings,
+    Settings,
     SidecarSettings,
     TimeSettings,
 )
@@ -44,6 +46,7 @@ from stickyproxy.options import (
     parse_path,
     parse_prober,
     parse_secret,
+    parse_share,
     parse_workers,
 )  # fmt: skip
 
@@ -94,13 +97,14 @@ _AFFINITY = AffinitySettings()
 _SIDECAR = SidecarSettings(Address("127.0.0.1", 8000))
 _HELP = HelpSettings()
 _FAILURES = FailureSettings()
+_STALL_LOG_S = Settings().stall_log_s
 
 
 class _Cli(click.Group):
     """Loads the tools only when they are asked for: `run` shall not pay for them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "demo", "doctor", "drain", "healthcheck"]
+        return [*super().list_commands(ctx), "demo", "doctor", "drain", "healthcheck", "verify"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "demo":
@@ -117,6 +121,10 @@ class _Cli(click.Group):
             return drain
         if cmd_name == "healthcheck":
             return _healthcheck()
+        if cmd_name == "verify":
+            from stickyproxy.tools.verify.command import verify
+
+            return verify
         return super().get_command(ctx, cmd_name)
 
 
@@ -143,8 +151,9 @@ def cli() -> None:
     help="TOML file with any of these options as keys; read again when it changes, or on SIGHUP.",
 )  # fmt: skip
 @option("listen", LISTEN, "0.0.0.0:8080", "Where browsers come in.")
-@option("admin", Value("HOST:PORT", parse_admin), "0.0.0.0:9090",
-         "Port for /livez, /readyz, /metrics and /app/livez, or `off`.")  # fmt: skip
+@option("admin", Value("HOST:PORT", parse_admin), "127.0.0.1:9090",
+         "Port for the dashboard, /api/v1, /livez, /readyz, /metrics and /app/livez, or `off`.")  # fmt: skip
+@option("admin-actions", click.Choice(["on", "off"]), "on", "Whether backends can be drained by the admin port.")
 @option("backend", ADDRESS, None, "One replica of the app. Repeatable.", multiple=True)
 @option("dns", ADDRESS, None, "All A and AAAA records of a name are the replicas.")
 @option("kubernetes-service", Value("[NAMESPACE/]NAME[:PORT]", parse_service), None,
@@ -210,7 +219,13 @@ def cli() -> None:
 @option("drain-timeout", DURATION, "20s", "Time for open work after that; sockets are closed spread over it.")
 @option("workers", Value("N", parse_workers, numbers=True), "1",
          "Processes that serve, each on a core of its own; auto: as many as there are cores.")  # fmt: skip
+@option("stall-log-after", DURATION, f"{_STALL_LOG_S:g}s",
+         "Log where the event loop stands when it has not turned for so long; 0: never.")  # fmt: skip
 @option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
+@option("log-format", click.Choice(["text", "json"]), "text", "Log lines for people, or one JSON object a line.")
+@option("access-log", click.Choice([f.value for f in LogFormat]), LogFormat.OFF.value,
+         "A line for each request, to stdout.")  # fmt: skip
+@option("access-log-sample", Value("RATIO", parse_share, numbers=True), "1", "Share of requests that are logged.")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
     """Run the proxy.

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
 from stickyproxy.core.probes import PROBERS
@@ -14,6 +15,7 @@ from stickyproxy.core.settings import (
     HealthSettings,
     HelpSettings,
     LimitSettings,
+    LogSettings,
     ServiceSettings,
     Settings,
     SidecarSettings,
@@ -80,9 +82,11 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         ),
         help=HelpSettings(asset_cache_bytes=options["asset_cache"], reload_limit=options["reload_limit"]),
         sidecar=_sidecar(ctx, options, times),
+        log=LogSettings(LogFormat(options["access_log"]), options["access_log_sample"]),
         failures=FailureSettings(eject_after=options["eject_after"]),
         trusted=tuple(networks),
         keepalive_s=options["tcp_keepalive"],
+        stall_log_s=options["stall_log_after"],
     )
     return ServiceSettings(
         listen=options["listen"],
@@ -96,6 +100,8 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         workers=options["workers"],
         config_path=options["config"],
         log_level=options["log_level"],
+        log_format=options["log_format"],
+        admin_actions=options["admin_actions"] == "on",
         data_plane=data_plane,
     )
 
@@ -108,7 +114,7 @@ def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -
         return None
     for name in ("listen", "admin"):
         ours: Address | None = options[name]
-        if ours is not None and ours.port == local.port and ours.host in (local.host, *WILDCARDS):
+        if ours is not None and ours.port == local.port and _host(ours) in (_host(local), *WILDCARDS):
             raise click.UsageError(
                 f"--local-backend: expected the app's own port, found {local}, which is --{name}", ctx
             )
@@ -119,6 +125,10 @@ def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -
             ctx,
         )
     return SidecarSettings(local, stuck_after_s)
+
+
+def _host(address: Address) -> str:
+    return "127.0.0.1" if address.host == "localhost" else address.host
 
 
 def _positive(ctx: click.Context, options: dict[str, Any], name: str) -> float:

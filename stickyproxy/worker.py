@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import socket
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvloop
@@ -20,8 +20,8 @@ from stickyproxy.dataplane.local import LocalPlane
 from stickyproxy.dataplane.shared import SharedProxy
 from stickyproxy.fleet.channel import Channel
 from stickyproxy.fleet.slot import Start
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+from stickyproxy.logs import set_up_logs
+from stickyproxy.watchdog import Watchdog
 
 
 class Worker:
@@ -36,6 +36,7 @@ class Worker:
         self._accepting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._beat_s = 1.0
+        self._flush: Callable[[], None] = lambda: None
 
     def _hears(self, name: str, *arguments: Any) -> None:
         if name == "start":
@@ -68,11 +69,7 @@ class Worker:
             os._exit(1)  # the supervisor starts another, which begins in a known state
 
     def _begin(self, start: Start) -> None:
-        logging.basicConfig(
-            level=start.log_level.upper(),
-            stream=sys.stderr,
-            format=LOG_FORMAT.replace("%(name)s", f"%(name)s[{start.index}]"),
-        )
+        set_up_logs(start.log_level, start.log_format, start.index)
         if start.version != __version__:
             self._log.critical(
                 "expected version %s, as the supervisor is, found %s on the disk; SIGUSR2 starts the new version whole",
@@ -81,6 +78,9 @@ class Worker:
             os._exit(1)
         self._listeners = {number: socket.socket(fileno=number) for number in start.listeners}
         self._proxy = SharedProxy(start.settings, random.SystemRandom(), lambda news: self.channel.send("news", news))
+        self._proxy.on_happenings = lambda happenings: self.channel.send("happenings", happenings)
+        if self._proxy.access_log is not None:
+            self._flush = self._proxy.access_log.close
         self._plane = LocalPlane(self._proxy)
         if start.backends is not None:
             self._plane.apply(start.backends)
@@ -88,8 +88,13 @@ class Worker:
             self._plane.order(identity, drain=True)
         self._plane.hear(start.news)
         self._beat_s = start.beat_s
+        if start.settings.stall_log_s:
+            Watchdog(start.settings.stall_log_s, self._stalled, self._log).start()
         gc.freeze()
         self._spawn(self._serve(start.accept_on))
+
+    def _stalled(self) -> None:
+        self._proxy.counters.stalls += 1
 
     async def _serve(self, numbers: tuple[int, ...]) -> None:
         await self._accept_on(numbers)
@@ -122,6 +127,7 @@ class Worker:
 
     def _orphaned(self) -> None:
         """End: the supervisor has closed the channel or is dead."""
+        self._flush()
         os._exit(0)
 
 

@@ -1,7 +1,7 @@
 """Hooks on the admin port: let one backend drain and wait until nothing of it is open here, take that back, list all.
 
-Law: whatever asks by GET may order too, since a Kubernetes `httpGet` hook can do nothing else; so this port is not for
-the internet.
+Law: whatever asks by GET may order too, since a Kubernetes `httpGet` hook can do nothing else, but no browser may,
+since any page could make it ask; so this port is not for the internet.
 """
 
 import re
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from stickyproxy.admin.access import refusal
 from stickyproxy.core.status import BackendStatus, Remaining
 from stickyproxy.core.values import parse_duration
 
@@ -44,10 +45,19 @@ class Drains(Protocol):
         ...
 
 
-def add_routes(app: web.Application, drains: Drains) -> None:
-    """Serve /drain and /undrain by GET and POST."""
+SWITCHED_OFF = "draining by the admin port is switched off here (--admin-actions off)"
+
+
+def add_routes(app: web.Application, drains: Drains, *, actions: bool) -> None:
+    """Serve /drain and /undrain by GET and POST; with `actions` off they say that they are off."""
+
+    def check(request: web.Request) -> None:
+        problem = refusal(request.headers, hook=True) if actions else SWITCHED_OFF
+        if problem:
+            raise web.HTTPForbidden(text=f"{problem}\n", headers={"Cache-Control": "no-store"})
 
     async def drain(request: web.Request) -> web.Response:
+        check(request)
         backend = await _backend(request, drains)
         wait_s = _duration(request, "wait")
         idle_s = _duration(request, "idle")
@@ -63,6 +73,7 @@ def add_routes(app: web.Application, drains: Drains) -> None:
         return _answer(backend, await drains.wait(backend.identity, wait_s, idle_s))
 
     async def undrain(request: web.Request) -> web.Response:
+        check(request)
         backend = await _backend(request, drains)
         drains.undrain(backend.identity)
         return _answer(backend, await drains.remaining(backend.identity))

@@ -5,7 +5,7 @@ reading a pin costs one dict lookup.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
@@ -139,6 +139,25 @@ class Snapshot:
                 self.kept[token] = pick
                 if backend.phase is Phase.READY:
                     self.settled[token] = pick
+
+    def names(self) -> Iterator[tuple[str | bytes, str]]:
+        """Give the name of each backend by its identity, and by each of its tokens."""
+        for identity, backend in self.by_identity.items():
+            yield identity, str(backend)
+        for token, pick in self.kept.items():
+            yield token, str(pick.backend)
+
+    def name_of(self, key: str | bytes) -> str:
+        """Give the name of the backend of an identity or a token; empty where it is none of these."""
+        if isinstance(key, bytes):
+            pick = self.kept.get(key)
+            return str(pick.backend) if pick is not None else ""
+        backend = self.by_identity.get(key)
+        return str(backend) if backend is not None else ""
+
+    def __contains__(self, key: str | bytes) -> bool:
+        """Say whether an identity or a token is one of these backends'."""
+        return key in (self.kept if isinstance(key, bytes) else self.by_identity)
 
     def token_of(self, backend: Backend) -> bytes:
         """Give the token to hand out for a backend of this snapshot; KeyError for any other."""

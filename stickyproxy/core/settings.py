@@ -1,7 +1,9 @@
 """The settings of the running proxy, in groups; every field says its unit and why its default is what it is."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
 from stickyproxy.core.endpoint_slices import ServiceRef
@@ -55,6 +57,8 @@ class TimeSettings:
     """Of a pooled backend connection; below uvicorn's 5 s, so that we close first."""
     linger_s: float = 2.0
     """How long bytes of a refused request are read and dropped, so that the client sees the answer and not a reset."""
+    lost_s: float = 30.0
+    """After which a page that does not come back counts as lost; NiceGUI's client tries again every 1 to 5 s."""
     sweep_s: float = 1.0
     """Between two looks at all deadlines; a deadline is met this much late at the most."""
 
@@ -113,6 +117,16 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged of single requests, to standard output."""
+
+    access: LogFormat = LogFormat.OFF
+    """Off: a busy proxy would write megabytes a second, and the metrics tell what most people ask."""
+    sample: float = 1.0
+    """Share of requests that are logged, drawn by lot, each with the tunnel that it becomes: above 0, up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class SidecarSettings:
     """The app in the same pod, whose network namespace is ours."""
 
@@ -134,11 +148,15 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     help: HelpSettings = field(default_factory=HelpSettings)
     failures: FailureSettings = field(default_factory=FailureSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     sidecar: SidecarSettings | None = None
     """None: the proxy does not stand in a pod of the app."""
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS
     keepalive_s: float = 15.0
     """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""
+    stall_log_s: float = 1.0
+    """After which an event loop that does not turn is logged with its stack (0: never): so long that no busy machine
+    fills the log, and far below the 6 s after which pages lose their heartbeat."""
 
 
 def share_of(settings: Settings, workers: int) -> Settings:
@@ -171,4 +189,7 @@ class ServiceSettings:
     """Processes that serve; 1: the data plane stands in the only one."""
     config_path: str = ""
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
+    admin_actions: bool = True
+    """Whether backends can be drained by the admin port."""
     data_plane: Settings = field(default_factory=Settings)

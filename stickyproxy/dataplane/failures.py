@@ -12,6 +12,7 @@ from stickyproxy.core.backends import Snapshot
 from stickyproxy.core.balance import Balancer
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.ejection import Effect, Ejections, Failure, Record
+from stickyproxy.core.events import Gathering, Happening, Kind
 from stickyproxy.core.retries import RetryBudget
 from stickyproxy.core.settings import Settings
 from stickyproxy.dataplane.pool import Pool
@@ -29,11 +30,18 @@ class Failures:
     """The failures of all backends of one data plane, and the budget of retries."""
 
     def __init__(
-        self, settings: Settings, counters: Counters, time: Callable[[], float], log: Logger, random: Random
+        self,
+        settings: Settings,
+        counters: Counters,
+        time: Callable[[], float],
+        log: Logger,
+        random: Random,
+        happenings: Gathering,
     ) -> None:
         failures = settings.failures
         self._counters = counters
         self._time = time
+        self._happenings = happenings
         self._log = log
         self.ejections = Ejections(failures.eject_after, failures.eject_s, failures.eject_longest_s, random)
         # A hashed key goes where it leads, whatever becomes of its backend.
@@ -48,6 +56,10 @@ class Failures:
             self._log.warning(
                 "backend %s gets new sessions again though it has failed: no other ready backend is left",
                 snapshot.by_identity[identity],
+            )
+            recalled = "has failed, but gets new sessions again: no other ready backend is left"
+            self._happenings.add(
+                Happening(Kind.RETURNED, str(snapshot.by_identity[identity]), cause="needed", detail=recalled)
             )
 
     def failed(self, pool: Pool, failure: Failure) -> None:
@@ -68,6 +80,8 @@ class Failures:
                 "backend %s gets no %s for %.1f s: %s, ejected %s; its own sessions stay; %s",
                 backend, self._whom, record.until - now, _said(record), _times(record.ejections), advice,
             )  # fmt: skip
+            out = f"gets no {self._whom} for {record.until - now:.1f} s: {_said(record)}; its own sessions stay"
+            self._happenings.add(Happening(Kind.EJECTED, str(backend), cause=failure.name.lower(), detail=out))
         elif effect is Effect.SPARE and record.failures == self.ejections.after and not pool.warned:
             self._log.warning(
                 "backend %s fails, but goes on getting %s since no other ready backend is left: %s; %s",
@@ -87,6 +101,8 @@ class Failures:
             self._log.info(
                 "backend %s answers, and gets new sessions again after %.1f s", pool.backend, now - record.since
             )
+            back = f"answers, and gets new sessions again after {now - record.since:.1f} s"
+            self._happenings.add(Happening(Kind.RETURNED, str(pool.backend), cause="answers", detail=back))
 
     def may_retry(self) -> bool:
         """Say whether a request may be sent a second time, and count what is decided."""
@@ -97,10 +113,15 @@ class Failures:
         counters.retries_denied += 1
         return False
 
+    @property
+    def budget_used(self) -> float:
+        """Say which part of the budget of retries is used."""
+        return self._budget.used(self._counters.retries)
+
     def sweep(self, now: float) -> None:
         """Let time pass; once a second."""
         counters = self._counters
-        self._budget.sweep(now, sum(counters.responses), counters.retries)
+        self._budget.sweep(now, sum(counters.requests), counters.retries)
         self.ejections.sweep(now)
 
     def describe(self, identity: str) -> tuple[bool, str]:

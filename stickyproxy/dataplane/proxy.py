@@ -7,18 +7,23 @@ coarse sweep serves all deadlines.
 import asyncio
 import logging
 import socket
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from random import Random
 from urllib.parse import parse_qsl
 
+from stickyproxy.core.absences import Absence, Absences
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import KeySource
-from stickyproxy.core.backends import Backend, Secrets, Snapshot
+from stickyproxy.core.backends import Backend, Phase, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.ending import TABLE, Event, Stage
+from stickyproxy.core.events import Gathering, Happening, Kind
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
@@ -28,20 +33,31 @@ from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
-from stickyproxy.core.status import BackendStatus
+from stickyproxy.core.status import BackendStatus, Gauges
+from stickyproxy.core.tunnels import End, judge
+from stickyproxy.dataplane.access_log import AccessLog, LoggedDownstream
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.failures import Failures, failure_of
+from stickyproxy.dataplane.log_writer import LogWriter
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
-from stickyproxy.dataplane.sockets import tune_socket
+from stickyproxy.dataplane.sockets import silence_s, tune_socket
 from stickyproxy.dataplane.tunnel import Tunnel
 
 FIRST_REQUEST_S = 0.05
 """Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
+
+PAST_LIMIT = 1000
+"""Most names of backends that have gone."""
+
+STANDARD_OUTPUT = 1
+
+LAG_SWEEPS = 10
+"""So many of the last sweeps tell how late the event loop runs: those of some ten seconds."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart every browser comes at once."""
@@ -57,14 +73,17 @@ class Proxy:
         self.settings = settings
         self.times = settings.times
         self.loop = asyncio.get_running_loop()
-        self.time = self.loop.time
+        self.time = time.monotonic  # what asyncio's own loop tells; uvloop's stands still within a round, in whole ms
         self.random = random
         self.log = logging.getLogger("stickyproxy")
         self.counters = Counters()
         self.trusted = TrustedProxies(settings.trusted)
         self.cookie = CookieWriter(settings.affinity.cookie)
         self.reader = RequestReader(settings.affinity.cookie.name, settings.health.probers, settings.limits.headers)
-        self.failures = Failures(settings, self.counters, self.time, self.log, random)
+        self.happenings = Gathering()
+        self.on_happenings: Callable[[list[Happening]], None] | None = None
+        self.past: dict[str | bytes, str] = {}  # names of backends that have gone, by identity and by token
+        self.failures = Failures(settings, self.counters, self.time, self.log, random, self.happenings)
         self.balancer = self.failures.balancer
         self.hashing = settings.affinity.hash_key is not None
         self.has_health_paths = bool(settings.health.paths)
@@ -73,10 +92,16 @@ class Proxy:
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
+        self.absences = Absences(settings.affinity.page_limit, settings.times.lost_s)
         self.files = Files(settings.affinity.file_limit)
         self.versions: dict[str, bytes] = {}  # NiceGUI's, by identity, learned from the pages a backend built
-        self.assets = AssetFlights(settings.help.asset_cache_bytes) if settings.help.asset_cache_bytes else None
+        self.assets: AssetFlights | None = None
+        if settings.help.asset_cache_bytes:
+            self.assets = AssetFlights(settings.help.asset_cache_bytes, self.counters)
         self.reloads = ReloadGuard(settings.help.reload_limit)
+        self.access_log: AccessLog | None = None
+        if settings.log.access is not LogFormat.OFF:
+            self.access_log = AccessLog(settings.log, random, LogWriter(STANDARD_OUTPUT, self._line_dropped))
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
@@ -86,9 +111,13 @@ class Proxy:
         self.pools: dict[str, Pool] = {}
         self._downstreams: set[Downstream] = set()
         self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
-        self._dispersal = Dispersal(self.loop, random, Tunnel.part)
+        self._dispersal = Dispersal(self.loop, random, partial(Tunnel.part, end=End.SHUTDOWN))
         self._servers: list[asyncio.Server] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_due = 0.0
+        self._lags: deque[float] = deque(maxlen=LAG_SWEEPS)
+        self._longest_lag_s = 0.0
+        self._ended_tunnels_bytes = (0, 0)  # received from clients, sent to them
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -115,10 +144,26 @@ class Proxy:
             else:
                 pool.close()
                 del self.pools[identity]
+        self._remember_gone(snapshot)
+        self.counters.retain(snapshot.by_identity)
+        for backend in snapshot.backends:
+            self.counters.tally(backend.identity)
         self.versions = {i: version for i, version in self.versions.items() if i in snapshot.by_identity}
         self.snapshot = snapshot
         self._snapshot_change.set()
         self._snapshot_change = asyncio.Event()
+
+    def _remember_gone(self, following: Snapshot) -> None:
+        """Keep the names of those that are listed no more, for events about whom they had."""
+        for key, name in self.snapshot.names():
+            if key not in following:
+                self.past[key] = name
+        while len(self.past) > PAST_LIMIT:
+            del self.past[next(iter(self.past))]
+
+    def name_of(self, key: str | bytes) -> str:
+        """Name the backend of an identity or a token, be it of the past; empty where it is not known."""
+        return self.snapshot.name_of(key) or self.past.get(key, "")
 
     async def snapshot_change(self, timeout_s: float) -> None:
         """Wait for the next snapshot, for so long at the most."""
@@ -131,7 +176,9 @@ class Proxy:
         pool = self.pools.get(backend.identity)
         if pool is None:
             load = self.balancer.loads[backend.identity]
-            pool = self.pools[backend.identity] = Pool(backend, load, self.settings.limits.idle_upstreams)
+            pool = self.pools[backend.identity] = Pool(
+                backend, load, self.counters.tally(backend.identity), self.settings.limits.idle_upstreams
+            )
             pool.failing = self.failures.ejections.troubled(backend.identity)
         return pool
 
@@ -142,12 +189,14 @@ class Proxy:
             pool.warned = True
             reason = problem.strerror or str(problem) or "no answer in time"
             self.log.warning("backend %s cannot be reached (%s); its sessions are moved", pool.backend, reason)
+            self.happenings.add(Happening(Kind.UNREACHABLE, str(pool.backend), detail=reason))
 
     def backend_accepted(self, pool: Pool) -> None:
         """Say once that a backend can be reached again."""
         if pool.warned:
             pool.warned = False
             self.log.info("backend %s accepts connections again", pool.backend)
+            self.happenings.add(Happening(Kind.REACHABLE, str(pool.backend)))
 
     # Rules.
 
@@ -201,7 +250,13 @@ class Proxy:
                     *self.failures.describe(backend.identity),
                 )
             )  # fmt: skip
-        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels))
+        self._count_tunnel_bytes()
+        gauges = Gauges(
+            self.assets.cache.size if self.assets is not None else 0,
+            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, len(self.absences),
+            len(asyncio.all_tasks(self.loop)),
+        )  # fmt: skip
+        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels), gauges=gauges)
         if self.sidecar is not None:
             report = replace(report, app=self.sidecar.line(), signs=self.sidecar.signs())
         if thorough:
@@ -226,10 +281,15 @@ class Proxy:
     async def listen(self, listener: socket.socket) -> None:
         """Accept clients on one more bound socket; what is set on it, accepted connections inherit."""
         tune_socket(listener, self.settings.keepalive_s)
-        server = await self.loop.create_server(lambda: Downstream(self), sock=listener, backlog=BACKLOG)
+        server = await self.loop.create_server(self._make_downstream, sock=listener, backlog=BACKLOG)
         self._servers.append(server)
         if self._sweep_timer is None:
-            self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+            self._sweep_later(self.time())
+
+    def _make_downstream(self) -> Downstream:
+        if self.access_log is not None:
+            return LoggedDownstream(self, self.access_log)
+        return Downstream(self)
 
     def tune(self, transport: asyncio.Transport) -> None:
         """Set TCP options on a connection to a backend."""
@@ -263,19 +323,57 @@ class Proxy:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
         self._watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
 
+    def tunnel_side_ended(self, tunnel: Tunnel, error: Exception | None, *, client: bool) -> None:
+        """Judge why a tunnel ends that nobody here has ended."""
+        backend, pool = self.snapshot.by_identity.get(tunnel.identity), self.pools.get(tunnel.identity)
+        leaving = backend is None or (backend.phase is Phase.DRAINING and not self.drains.ordered(tunnel.identity))
+        leg = tunnel.downstream
+        tunnel.end = judge(
+            error, tunnel.said,
+            client=client, websocket=tunnel.websocket, gone=leaving or (pool is not None and pool.warned),
+            client_silent_s=silence_s(leg.transport) if leg is not None and not leg.transport.is_closing() else 0.0,
+        )  # fmt: skip
+
+    def page_came(self, page: bytes, identity: str) -> bool:
+        """Hear that a backend answered a request of a page; say whether the page had been away."""
+        back = self.absences.came(page, identity, self.time()) if self.absences else None
+        if back is not None:
+            self.counters.count_return(back)
+        return back is not None
+
+    def page_left(self, page: bytes, absence: Absence) -> None:
+        """Hear that the last socket of a page has ended."""
+        self.absences.left(page, absence)
+
     def tunnel_closing(self, tunnel: Tunnel) -> None:
         """Give the second leg of a tunnel a deadline for what is still to be written."""
         now = self.time()
+        end = tunnel.end or End.ERROR
+        self.counters.tunnel_ends[end.value] += 1
+        if end in (End.BACKEND, End.BACKEND_GONE):
+            self.happenings.add(Happening(Kind.CUT, self.name_of(tunnel.identity), cause=end.value))
         self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         self.drains.wake()
         if tunnel.page:
             self.pages.closed(tunnel.page, now)
+            found = self.pages.find(tunnel.page)
+            if found is None or not found.sockets:
+                self.page_left(tunnel.page, Absence(tunnel.identity, now, end))
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""
+        received, sent = self._ended_tunnels_bytes
+        more = tunnel.moved_bytes
+        self._ended_tunnels_bytes = received + more[0], sent + more[1]
+        if tunnel.log is not None:
+            tunnel.log.ended(tunnel.end or End.ERROR, self.time(), *more)
+            tunnel.log = None
         self._watched_tunnels.pop(tunnel, None)
         self.tunnels.discard(tunnel)
         self._check_empty()
+
+    def _line_dropped(self) -> None:
+        self.counters.log_dropped += 1
 
     def _check_empty(self) -> None:
         if not self._downstreams and not self.tunnels:
@@ -284,6 +382,9 @@ class Proxy:
     def _sweep(self) -> None:
         """Act on all deadlines that have passed."""
         now = self.time()
+        lag_s = max(0.0, now - self._sweep_due)
+        self._lags.append(lag_s)
+        self._longest_lag_s = max(self._longest_lag_s, lag_s)
         for downstream in [d for d in self._downstreams if 0.0 < d.deadline < now]:
             downstream.deadline_passed()
         for tunnel, (deadline, unwritten) in list(self._watched_tunnels.items()):
@@ -293,16 +394,41 @@ class Proxy:
                 if tunnel.unwritten < unwritten:  # slow, but not gone
                     self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
                 else:
-                    tunnel.abort()
+                    tunnel.abort(End.IDLE)
         self.pages.expire(now)
+        for absence in self.absences.expire(now).values():
+            self.counters.lost[absence.end.value] += 1
+            self.happenings.add(Happening(Kind.LOST, self.name_of(absence.identity), cause=absence.end.value))
         self.drains.wake()
         if self.sidecar is not None:
             self.sidecar.sweep()
         self.failures.sweep(now)
+        self._tell_happenings()
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
-        self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+        self._count_tunnel_bytes()
+        self._sweep_later(now)
+
+    def _sweep_later(self, now: float) -> None:
+        sweep_s = self.settings.times.sweep_s
+        self._sweep_due = now + sweep_s
+        self._sweep_timer = self.loop.call_later(sweep_s, self._sweep)
+
+    def _count_tunnel_bytes(self) -> None:
+        """Add up what tunnels have carried: their legs count for themselves, and this walks over all of them."""
+        received, sent = self._ended_tunnels_bytes
+        for tunnel in self.tunnels:
+            more = tunnel.moved_bytes
+            received += more[0]
+            sent += more[1]
+        self.counters.tunnel_received_bytes, self.counters.tunnel_sent_bytes = received, sent
+
+    def _tell_happenings(self) -> None:
+        if self.happenings:
+            happenings = self.happenings.take()
+            if self.on_happenings is not None:
+                self.on_happenings(happenings)
 
     # The end.
 
@@ -353,9 +479,12 @@ class Proxy:
         for downstream in list(self._downstreams):
             downstream.transport.abort()
         for tunnel in list(self.tunnels):
-            tunnel.abort()
+            tunnel.abort(End.SHUTDOWN)
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()
+        self._tell_happenings()
         for server in self._servers:
             await server.wait_closed()
+        if self.access_log is not None:
+            await self.loop.run_in_executor(None, self.access_log.close)

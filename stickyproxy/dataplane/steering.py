@@ -64,6 +64,11 @@ class Steering:
         return self.route.page if self.route is not None and self.route.kind is Kind.SOCKET else b""
 
     @property
+    def opens(self) -> bool:
+        """Say whether a page opens its socket by this request: a page's first word here after it was cut off."""
+        return bool(self.page) and not _SESSION.search(self._head.target)
+
+    @property
     def is_asset(self) -> bool:
         """Say whether any backend of one NiceGUI version may answer the request, which can be sent again."""
         head = self._head
@@ -152,6 +157,8 @@ class Steering:
 
     def answered(self, pick: Pick, status: int) -> None:
         """Hear of an answer: a poll that a backend accepts shows that the page lives there."""
+        if self.route is not None and self.route.page:
+            self._proxy.page_came(self.route.page, pick.backend.identity)
         if status == 200 and self.page and _SESSION.search(self._head.target):
             self._proxy.pages.learn(self.page, pick.backend.identity, self._proxy.time())
 
@@ -202,6 +209,7 @@ class Steering:
         page, proxy = self.page, self._proxy
         if not page:
             return
+        proxy.page_came(page, pick.backend.identity)
 
         def on_outcome(outcome: Outcome) -> None:
             if outcome is Outcome.REFUSED:

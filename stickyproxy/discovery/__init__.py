@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stickyproxy.core.backends import Backend
+from stickyproxy.core.events import Happening
 from stickyproxy.core.status import DiscoveryStatus
 
 Apply = Callable[[Sequence[Backend]], None]
 """Puts a whole new set of backends in force."""
+
+Saw = Callable[[Sequence[Happening]], None]
+"""Hears when the source begins to fail, fails differently, or works again."""
 
 
 class Discovery(Protocol):

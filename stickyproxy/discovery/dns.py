@@ -10,9 +10,10 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from stickyproxy.core.backends import Backend
+from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.status import DiscoveryStatus
 from stickyproxy.core.values import Address
-from stickyproxy.discovery import Apply
+from stickyproxy.discovery import Apply, Saw
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Gives the addresses of a host name (the port is for the resolver's hints only); raises OSError."""
@@ -32,23 +33,37 @@ class DnsDiscovery:
     """
 
     def __init__(
-        self, name: Address, interval_s: float, apply: Apply, resolve: Resolve = resolve, *, hint: str = ""
+        self,
+        name: Address,
+        interval_s: float,
+        apply: Apply,
+        resolve: Resolve = resolve,
+        *,
+        hint: str = "",
+        saw: Saw | None = None,
     ) -> None:
         self._name = name
         self._interval_s = interval_s
         self._apply = apply
         self._resolve = resolve
         self._hint = hint
+        self._saw = saw
         self._wake = asyncio.Event()
         self._last: frozenset[str] = frozenset()
         self._problem = "not resolved yet"
+        self._time = asyncio.get_running_loop().time
+        self._confirmed = self._time()  # or when it began
+        self._errors = 0
         self._log = logging.getLogger("stickyproxy.discovery")
 
     @property
     def status(self) -> DiscoveryStatus:
         """Say what is being resolved and what the last failure was."""
         hint = f"; {self._hint}" if self._hint and self._problem and not self._last else ""
-        return DiscoveryStatus(f"DNS {self._name}", self._problem + hint, "unresolved" if self._problem else "")
+        return DiscoveryStatus(
+            f"DNS {self._name}", self._problem + hint, "unresolved" if self._problem else "",
+            synced=bool(self._last), age_s=self._time() - self._confirmed, errors=self._errors,
+        )  # fmt: skip
 
     def refresh(self) -> None:
         """Resolve now instead of at the interval's end."""
@@ -76,17 +91,25 @@ class DnsDiscovery:
         except UnicodeError as error:  # what the resolver makes of a name that cannot be one
             addresses, problem = frozenset(), str(error)
         if problem:
+            self._errors += 1
             if problem != self._problem or not self._last:
                 kept = (
                     f"keeping the last {len(self._last)} addresses" if self._last else "no backends until it resolves"
                 )
                 self._log.warning("cannot resolve %s: %s; %s", name.host, problem, kept)
+                self._tell("unresolved", f"cannot resolve {name.host}: {problem}; {kept}")
             self._problem = problem
             return
         if self._problem and self._last:
             self._log.info("%s resolves again", name.host)
+            self._tell("healthy", f"{name.host} resolves again")
         self._problem = ""
+        self._confirmed = self._time()
         if addresses != self._last:
             self._last = addresses
             self._log.info("%s has %d addresses: %s", name.host, len(addresses), ", ".join(sorted(addresses)))
             self._apply([Backend.at(Address(host, name.port)) for host in sorted(addresses)])
+
+    def _tell(self, cause: str, text: str) -> None:
+        if self._saw is not None:
+            self._saw([Happening(Kind.DISCOVERY, cause=cause, detail=text)])

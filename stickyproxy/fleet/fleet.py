@@ -5,15 +5,23 @@ Law: nobody who speaks to it knows whether there is one data plane in this proce
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 from stickyproxy.core.backends import Backend
+from stickyproxy.core.events import Happening, Kind, phase_changes
 from stickyproxy.core.news import News
 from stickyproxy.core.plane import Plane, Report, remaining, total
 from stickyproxy.core.settings import SidecarSettings
 from stickyproxy.core.sidecar import AppLife, judge_signs
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Remaining, Status
+from stickyproxy.fleet.journal import Journal
+
+GONE_S = 600.0
+"""Seconds for which a backend that is listed no more is still told of: who looks wants to see what has just gone."""
+
+MOST_GONE = 200
 
 _NO_DISCOVERY = DiscoveryStatus("", "")
 
@@ -21,30 +29,73 @@ _NO_DISCOVERY = DiscoveryStatus("", "")
 class Fleet:
     """The data planes, at least one; `sidecar`: where the app in the same pod is, if there is one."""
 
-    def __init__(self, planes: Sequence[Plane], sidecar: SidecarSettings | None, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        planes: Sequence[Plane],
+        sidecar: SidecarSettings | None,
+        log: logging.Logger,
+        journal: Journal | None = None,
+    ) -> None:
+        self.journal = journal if journal is not None else Journal()
         self._planes = planes
         self._sidecar = sidecar
         self._log = log
-        self._listed: dict[str, Backend] = {}
+        self._listed: dict[str, Backend] | None = None
+        self._ordered: set[str] = set()
+        self._gone: dict[str, tuple[Backend, float]] = {}
         self._was_alive = True
+        self.stalls = 0  # of the event loop of this process
 
     # What is told.
 
     def apply(self, backends: Sequence[Backend]) -> None:
         """Put a whole new set of backends in force everywhere."""
+        self._note(backends)
         self._listed = {b.identity: b for b in backends}
+        self._ordered &= self._listed.keys()
         for plane in self._planes:
             plane.apply(backends)
 
+    def _note(self, backends: Sequence[Backend]) -> None:
+        """Note what a new set of backends changes, and who is gone by it."""
+        if self._listed is None:
+            names = ", ".join(map(str, backends[:5])) + (", ..." if len(backends) > 5 else "")
+            what = f"{len(backends)} {'backend is' if len(backends) == 1 else 'backends are'} listed: {names or 'none'}"
+            self.journal.note([Happening(Kind.PHASE, cause="listed", detail=what)])
+            return
+        self.journal.note(phase_changes(self._listed.values(), backends))
+        now, listed = time.time(), {b.identity for b in backends}
+        for identity, backend in self._listed.items():
+            if identity not in listed:
+                self._gone[identity] = (backend, now)
+        for identity in listed & self._gone.keys():
+            del self._gone[identity]
+
+    def gone(self) -> list[tuple[Backend, float]]:
+        """Give the backends that were listed until some minutes ago, and when (unix seconds) each ceased to be."""
+        oldest = time.time() - GONE_S
+        self._gone = {i: (b, at) for i, (b, at) in self._gone.items() if at >= oldest}
+        return list(self._gone.values())[-MOST_GONE:]
+
     def drain(self, identity: str) -> None:
         """Send no new sessions and no new documents to a backend."""
+        if identity not in self._ordered:
+            self._ordered.add(identity)
+            self.journal.note([Happening(Kind.DRAIN, self._name(identity))])
         for plane in self._planes:
             plane.order(identity, drain=True)
 
     def undrain(self, identity: str) -> None:
         """Take a drain back."""
+        if identity in self._ordered:
+            self._ordered.discard(identity)
+            self.journal.note([Happening(Kind.UNDRAIN, self._name(identity))])
         for plane in self._planes:
             plane.order(identity, drain=False)
+
+    def _name(self, identity: str) -> str:
+        backend = (self._listed or {}).get(identity)
+        return str(backend) if backend is not None else identity
 
     def hear(self, news: News) -> None:
         """Take in what a predecessor knows."""
@@ -65,9 +116,11 @@ class Fleet:
             known.files.update(news.files)
         return known
 
-    async def status(self, discovery: DiscoveryStatus) -> Status:
-        """Report the state of this moment."""
-        return total(await self._reports(), discovery)
+    async def status(self, discovery: DiscoveryStatus, *, thorough: bool = False) -> Status:
+        """Report the state of this moment; a thorough one counts the open pages of each backend."""
+        status = total(await self._reports(thorough=thorough), discovery)
+        status.counters.stalls += self.stalls
+        return status
 
     async def find(self, text: str) -> list[BackendStatus]:
         """Give the backends that a name, an identity, a host or HOST:PORT means; several, where a host has several."""
@@ -75,7 +128,7 @@ class Fleet:
         for backend in (await self.status(_NO_DISCOVERY)).backends:
             # A sidecar reaches its own pod at another address than discovery lists, and is asked by the listed one.
             places = {backend.address}
-            if (listed := self._listed.get(backend.identity)) is not None:
+            if (listed := (self._listed or {}).get(backend.identity)) is not None:
                 places.add(str(listed.address))
             known.append((backend, places))
         exact = [b for b, places in known if text in (b.identity, b.name, *places)]

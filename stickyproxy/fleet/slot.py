@@ -18,13 +18,16 @@ from typing import Any
 import stickyproxy
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.counters import Counters
+from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.health import Readiness
 from stickyproxy.core.news import News
 from stickyproxy.core.plane import Report
 from stickyproxy.core.settings import Settings
+from stickyproxy.core.tunnels import End
 from stickyproxy.core.workers import BEAT_S, SOON_S, START_S, TABLE, Effect, Event, State, backoff_s
 from stickyproxy.fleet.channel import Channel
 from stickyproxy.leash import leashed
+from stickyproxy.logs import LogFormat
 
 REPORT_S = 0.5
 """Seconds that a report is waited for; then the last heartbeat has to do."""
@@ -55,6 +58,7 @@ class Start:
     index: int
     settings: Settings
     log_level: str
+    log_format: LogFormat
     listeners: tuple[int, ...]
     accept_on: tuple[int, ...]
     backends: tuple[Backend, ...] | None
@@ -67,14 +71,17 @@ class Start:
 class Shared:
     """What all places have in common; the callbacks are the supervisor's.
 
-    changed: a place began or ceased to serve. told: its worker has news. everything: what a new worker must know.
+    changed: a place began or ceased to serve. told: its worker has news. saw: it has seen something
+    that happened. everything: what a new worker must know.
     """
 
     settings: Settings
     log_level: str
+    log_format: LogFormat
     listeners: Sequence[socket.socket]
     changed: Callable[["Slot"], None]
     told: Callable[["Slot", News], None]
+    saw: Callable[[Sequence[Happening]], None]
     everything: Callable[["Slot"], News]
     beat_s: float = BEAT_S
     soon_s: float = SOON_S
@@ -211,8 +218,8 @@ class Slot:
         await self._loop.create_unix_connection(lambda: channel, sock=ours)
         self._channel = channel
         start = Start(
-            stickyproxy.__version__, self.index, shared.settings, shared.log_level, numbers, self.accepts,
-            self._backends, frozenset(self._ordered), shared.everything(self), shared.beat_s,
+            stickyproxy.__version__, self.index, shared.settings, shared.log_level, shared.log_format, numbers,
+            self.accepts, self._backends, frozenset(self._ordered), shared.everything(self), shared.beat_s,
         )  # fmt: skip
         channel.send("start", start)
         if self.state is not State.STARTING:  # it was told to end before it began
@@ -226,6 +233,8 @@ class Slot:
         if self.state is not State.LEAVING:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
             self._log.error("worker %d (pid %d) has ended with %s; it is replaced", self.index, process.pid, how)
+            ended = f"worker {self.index} has ended with {how} and is replaced: its sockets reconnect"
+            shared.saw([Happening(Kind.WORKER, cause=str(self.index), detail=ended)])
         self._step(Event.DEATH)
 
     def _hears(self, name: str, *arguments: Any) -> None:
@@ -234,11 +243,18 @@ class Slot:
             (self._last,) = arguments
         elif name == "news":
             self._shared.told(self, *arguments)
+        elif name == "happenings":
+            self._shared.saw(*arguments)
         elif name == "serves":
             self._served = self._heard
             self._step(Event.SERVES)
             if self._leave_at is not None:
                 self._channel.send("leave")  # type: ignore[union-attr]
+
+    def tunnels_died(self, count: int) -> None:
+        """Count the tunnels that ended with a process, where that ended unasked."""
+        if self.state in (State.WAITING, State.STARTING):
+            self._dead.tunnel_ends[End.ERROR.value] += count
 
     # What it is told; where nobody is there, the next one is.
 
@@ -255,7 +271,9 @@ class Slot:
     def apply(self, backends: Sequence[Backend]) -> None:
         """Put a whole new set of backends in force."""
         self._backends = tuple(backends)
-        self._ordered &= {b.identity for b in backends}
+        listed = {b.identity for b in backends}
+        self._ordered &= listed
+        self._dead.retain(listed)
         self._send("apply", self._backends)
 
     def order(self, identity: str, *, drain: bool) -> None:

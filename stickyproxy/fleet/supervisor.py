@@ -15,6 +15,7 @@ from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
 from stickyproxy.core.settings import ServiceSettings, share_of
 from stickyproxy.core.workers import BEAT_S, COVER_S, SILENT_S
+from stickyproxy.fleet.journal import Journal
 from stickyproxy.fleet.slot import Shared, Slot
 
 
@@ -26,6 +27,7 @@ class Supervisor:
         settings: ServiceSettings,
         listeners: Sequence[socket.socket],
         log: logging.Logger,
+        journal: Journal | None = None,
         *,
         silent_s: float = SILENT_S,
         cover_s: float = COVER_S,
@@ -40,8 +42,8 @@ class Supervisor:
         self._tunnels: dict[Slot, dict[str, int]] = {}
         self._numbers = tuple(listener.fileno() for listener in listeners)
         self.shared = Shared(
-            share_of(settings.data_plane, settings.workers), settings.log_level, self._listeners,
-            self._changed, self._told, self._everything,
+            share_of(settings.data_plane, settings.workers), settings.log_level, settings.log_format, self._listeners,
+            self._changed, self._told, (journal or Journal()).gather, self._everything,
         )  # fmt: skip
         self.slots = [Slot(index, self.shared, log) for index in range(settings.workers)]
         self._serving = asyncio.Event()
@@ -60,7 +62,9 @@ class Supervisor:
 
     def _changed(self, slot: Slot) -> None:
         if not slot.serving and slot in self._tunnels:  # its tunnels ended with it
-            gone = dict.fromkeys(self._tunnels.pop(slot), 0)
+            carried = self._tunnels.pop(slot)
+            slot.tunnels_died(sum(carried.values()))
+            gone = dict.fromkeys(carried, 0)
             self._spread(slot, News(tunnels=gone))
         self._assign()
         if all(s.serving or s.restarts for s in self.slots):
@@ -114,7 +118,8 @@ class Supervisor:
     def _spread(self, teller: Slot, news: News) -> None:
         for slot in self.slots:
             if slot is not teller:
-                slot.hear(News(news.pages, news.files, news.refused, news.arrivals, self._others(slot, news.tunnels)))
+                others = self._others(slot, news.tunnels)
+                slot.hear(News(news.pages, news.files, news.refused, news.arrivals, others, news.left, news.came))
 
     def _others(self, slot: Slot, identities: object) -> dict[str, int]:
         """Add up what all others carry of these backends."""

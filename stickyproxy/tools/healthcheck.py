@@ -16,7 +16,7 @@ from stickyproxy.core.values import Address, parse_address
 
 SUMMARY: Final = "Ask the admin port whether the proxy is ready; exit code 0 or 1 and one line."
 
-DEFAULT_ADMIN: Final = "0.0.0.0:9090"  # as `run`
+DEFAULT_ADMIN: Final = "127.0.0.1:9090"  # as `run`
 
 TIMEOUT_S: Final = 3.0
 """For the whole question, below the time that the Dockerfile's HEALTHCHECK gives."""

@@ -207,13 +207,15 @@ def running_replicas(
 
 
 @contextmanager
-def running_proxy(folder: Path, backends: list[str], *options: str, port: int = 0) -> Iterator[Proxy]:
-    """Run the proxy in front of `backends`, ready; `port` 0 stands for any free one."""
+def running_proxy(
+    folder: Path, backends: list[str], *options: str, port: int = 0, admin_port: int = 0, until: str = "readyz"
+) -> Iterator[Proxy]:
+    """Run the proxy in front of `backends`, ready (or alive, with `until` livez); port 0 stands for any free one."""
     port = port or free_port("127.0.0.1")
-    admin_port = free_port("127.0.0.1", [port])
+    admin_port = admin_port or free_port("127.0.0.1", [port])
     command = [sys.executable, "-m", "stickyproxy", *run_options(port, admin_port, backends), *options]
     with running("proxy", command, folder) as process:
-        wait_until_ready(process, f"http://127.0.0.1:{admin_port}/readyz")
+        wait_until_ready(process, f"http://127.0.0.1:{admin_port}/{until}")
         yield Proxy(port, admin_port, process)
 
 

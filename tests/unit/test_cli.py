@@ -118,7 +118,7 @@ def test_every_option_has_a_variable_of_its_name() -> None:
 def test_what_nobody_sets_is_the_default_of_the_settings(command: Command) -> None:
     settings = command.settings(*BACKEND)
     assert settings == ServiceSettings(
-        listen=Address("0.0.0.0", 8080), admin=Address("0.0.0.0", 9090), backends=(Address("app", 8080),)
+        listen=Address("0.0.0.0", 8080), admin=Address("127.0.0.1", 9090), backends=(Address("app", 8080),)
     )
     assert settings.data_plane == Settings()
 
@@ -160,7 +160,10 @@ SINGLE: list[tuple[str, str, Any, Reading]] = [
     ("tcp-keepalive", "0", 0.0, lambda s: plane(s).keepalive_s),
     ("drain-timeout", "0", 0.0, lambda s: s.drain_timeout_s),
     ("workers", "4", 4, lambda s: s.workers),
+    ("stall-log-after", "250ms", 0.25, lambda s: plane(s).stall_log_s),
     ("log-level", "debug", "debug", lambda s: s.log_level),
+    ("log-format", "json", "json", lambda s: s.log_format),
+    ("admin-actions", "off", False, lambda s: s.admin_actions),
 ]
 
 MULTIPLE: list[tuple[str, list[str], Any, Reading]] = [
@@ -284,7 +287,7 @@ def test_an_empty_variable_is_none(command: Command) -> None:
     # Helm charts and compose files set variables to nothing where there is no value.
     command.env(dns="", hold="", secret="", listen="", config="", prober="", ready_needs_backend="")
     assert command.settings(*BACKEND) == ServiceSettings(
-        listen=Address("0.0.0.0", 8080), admin=Address("0.0.0.0", 9090), backends=(Address("app", 8080),)
+        listen=Address("0.0.0.0", 8080), admin=Address("127.0.0.1", 9090), backends=(Address("app", 8080),)
     )
 
 

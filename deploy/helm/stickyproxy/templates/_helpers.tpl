@@ -37,6 +37,7 @@ STICKYPROXY_KUBERNETES_SERVICE: {{ .Values.backends.kubernetesService | quote }}
 {{- end }}
 STICKYPROXY_DRAIN_TIMEOUT: {{ printf "%ds" (int .Values.drain.timeoutSeconds) | quote }}
 STICKYPROXY_SHUTDOWN_DELAY: 0s
+STICKYPROXY_ADMIN: 0.0.0.0:9090
 {{- range $name, $value := .Values.settings }}
 {{- /* Helm reads a whole number as a float, and would write a large one as 1e+07. */ -}}
 {{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}{{ $value = int64 $value }}{{ end }}

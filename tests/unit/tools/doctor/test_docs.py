@@ -32,11 +32,13 @@ def test_every_option_is_in_the_document() -> None:
         assert f"`{max(param.opts, key=len)}" in TEXT, param.opts
 
 
-def test_defaults_of_the_proxy_are_those_of_its_command_line() -> None:
+def test_defaults_of_the_proxy_are_those_of_its_command_line_and_its_image() -> None:
     options = {param.opts[0].removeprefix("--"): param for param in run.params}
+    image = dict(re.findall(r"STICKYPROXY_(\w+)=(\S+)", (ROOT / "Dockerfile").read_text("utf-8")))
     for name, value in DEFAULTS.items():
         default = options[name].default
-        assert (default[0] if isinstance(default, tuple) else default) == value, name
+        given = default[0] if isinstance(default, tuple) else default
+        assert image.get(name.upper().replace("-", "_"), given) == value, name
 
 
 def test_the_readmes_example_is_what_is_printed() -> None:

@@ -1,0 +1,221 @@
+"""One visitor's way to ask: as a browser does, with cookies of its own, and each time by a fresh connection.
+
+Laws: what the user gave (headers, cookies, a password) goes to the address's own origin and nowhere else; a failure is
+an `Answer` with status 0 and a reason, never an exception. Fresh connections, since balancers that know nothing but
+connections would else hide behind a browser's kept-alive ones, which live for seconds only.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ssl import SSLContext
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from stickyproxy import __version__
+
+USER_AGENT: Final = f"Mozilla/5.0 (X11; Linux x86_64) stickyproxy-verify/{__version__}"
+
+MOST_BYTES: Final = 8 << 20
+"""Of an answer; the rest is not read."""
+
+MOST_HOPS: Final = 10
+"""Redirects that are followed; browsers follow 20."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for."""
+
+    url: str
+    visitors: int = 8
+    idle_s: float = 10.0
+    upload_bytes: int = 0
+    ws_path: str = ""
+    stream_path: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    cookies: tuple[tuple[str, str], ...] = ()
+    user: tuple[str, str] | None = None
+    ssl: SSLContext | bool = True
+    timeout_s: float = 10.0
+    """For each request and each handshake."""
+
+    @property
+    def most_pages(self) -> int:
+        """Give how many pages are opened at the most: all visitors five times and once more, and the probes'."""
+        return 6 * self.visitors + 4
+
+
+@dataclass(slots=True)
+class Clock:
+    """The run's clock and stop watches; all times in seconds."""
+
+    began: float = field(default_factory=time.monotonic)
+    steps: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def now(self) -> float:
+        """Give the time since the run began."""
+        return time.monotonic() - self.began
+
+    def note(self, name: str, since: float) -> float:
+        """Note how long a step took since a moment of `now`; give it."""
+        took = self.now() - since
+        self.steps[name].append(took)
+        return took
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; status 0 and a problem in words where nothing did."""
+
+    url: str
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    set_cookies: tuple[str, ...] = ()
+    body: bytes = b""
+    problem: str = ""
+
+    @property
+    def text(self) -> str:
+        """Give the body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def location(self) -> str | None:
+        """Give where a redirect leads, as an absolute address; None where it is none."""
+        target = self.headers.get("Location")
+        return urljoin(self.url, target) if target and 300 <= self.status < 400 else None
+
+
+def origin_of(url: str) -> str:
+    """Give scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def why(error: BaseException) -> str:
+    """Say in one line what kept a request from being answered."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"the certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed instead of an answer"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:200]
+
+
+ASKING_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+"""What asking raises where the network or the other side fails; ValueError for what can be no address or header."""
+
+
+class Web:
+    """The requests of one visitor."""
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        self.options = options
+        self.clock = clock
+        self._own = origin_of(options.url)
+        jar = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
+        if options.cookies:
+            jar.update_cookies(dict(options.cookies), URL(options.url))
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True, limit=0, ssl=options.ssl),
+            cookie_jar=jar,
+            headers={"User-Agent": USER_AGENT, "Accept-Language": "en"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.timeout_s),
+            trace_configs=[self._trace()],
+        )
+
+    def _trace(self) -> aiohttp.TraceConfig:
+        trace = aiohttp.TraceConfig()
+
+        async def begin(_: Any, context: Any, __: Any) -> None:
+            context.began = self.clock.now()
+
+        async def connected(_: Any, context: Any, __: Any) -> None:
+            self.clock.note("connection", context.began)
+
+        trace.on_connection_create_start.append(begin)
+        trace.on_connection_create_end.append(connected)
+        return trace
+
+    async def close(self) -> None:
+        """Forget all."""
+        await self.session.close()
+
+    def headers(self, url: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Give what a request to an address carries: the user's own headers only to the origin they were given for."""
+        headers = dict(more or {})
+        if origin_of(url).replace("ws", "http", 1) == self._own:
+            headers |= dict(self.options.headers)
+            if self.options.user is not None:
+                headers["Authorization"] = aiohttp.BasicAuth(*self.options.user, encoding="utf-8").encode()
+        return headers
+
+    @asynccontextmanager
+    async def asked(
+        self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, data: Any = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask; what fails raises one of `ASKING_ERRORS`. The time is the caller's matter."""
+        request = self.session.request(
+            method, URL(url, encoded=True), headers=self.headers(url, headers), data=data, allow_redirects=False
+        )
+        async with request as response:
+            yield response
+
+    async def ask(
+        self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, data: Any = None,
+        step: str = "", timeout_s: float = 0.0,
+    ) -> Answer:  # fmt: skip
+        """Ask and read the whole answer; step: under which name its time is noted."""
+        began = self.clock.now()
+        try:
+            async with (
+                asyncio.timeout(timeout_s or self.options.timeout_s),
+                self.asked(url, method=method, headers=headers, data=data) as response,
+            ):
+                if step:
+                    self.clock.note(f"{step}: first byte", began)
+                body = await _read(response)
+                if step:
+                    self.clock.note(f"{step}: whole", began)
+                return Answer(
+                    url, response.status, dict(response.headers), tuple(response.headers.getall("Set-Cookie", ())), body
+                )
+        except ASKING_ERRORS as error:
+            return Answer(url, problem=why(error))
+
+    async def navigate(self, url: str, *, step: str = "page") -> tuple[Answer, list[Answer]]:
+        """Open an address as a browser does that a person gave it to; give the last answer and the redirects to it."""
+        hops: list[Answer] = []
+        headers = {
+            "Accept": "text/html,application/xhtml+xml,*/*;q=0.8",
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": "document",
+            "Upgrade-Insecure-Requests": "1",
+        }
+        while True:
+            answer = await self.ask(url, headers=headers, step=step)
+            target = answer.location
+            if target is None or len(hops) >= MOST_HOPS or urlsplit(target).scheme not in ("http", "https"):
+                return answer, hops
+            hops.append(answer)
+            url = target.partition("#")[0]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer's body up to `MOST_BYTES`."""
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size >= MOST_BYTES:
+            break
+    return b"".join(pieces)

@@ -1,0 +1,73 @@
+"""A NiceGUI replica of the lab. Its journal has a line `page` for each page it built, and `gone` for each it forgot."""
+
+import argparse
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+from fastapi import WebSocket
+from fastapi.responses import RedirectResponse, StreamingResponse
+from nicegui import app, ui
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--replica", required=True)
+    parser.add_argument("--journal", required=True)
+    arguments = parser.parse_args()
+    journal = os.open(arguments.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    @ui.page("/")
+    @ui.page("/tools/app")
+    def page() -> None:
+        os.write(journal, b"page\n")
+        ui.context.client.on_delete(lambda: os.write(journal, b"gone\n"))
+        ui.label(arguments.replica)
+        ui.button("+1")
+        ui.table(columns=[{"name": "a", "label": "A", "field": "a"}], rows=[{"a": "cell"}])
+        ui.upload()
+
+    @ui.page("/login")
+    def login() -> None:
+        ui.input("Password", password=True)
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            for number in range(8):
+                yield f"data: {number}\n\n".encode()
+                await asyncio.sleep(0.25)
+
+        return StreamingResponse(pieces(), media_type="text/event-stream")
+
+    @app.get("/private")
+    async def private() -> RedirectResponse:
+        return RedirectResponse("/login")
+
+    @app.get("/plain")
+    async def plain() -> dict[str, str]:
+        return {"replica": arguments.replica}
+
+    @app.websocket("/echo")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    told = False
+
+    async def tell() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            print("ready", flush=True)
+
+    ui.run(
+        host="127.0.0.1", port=arguments.port, storage_secret="the same in every replica", reload=False, show=False,
+        tailwind=False, show_welcome_message=False, uvicorn_logging_level="error", callback_notify=tell,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
