@@ -110,8 +110,8 @@ def admin_exposed(scene: Scene) -> Iterator[Fault]:
                     yield Fault(
                         entry.obj,
                         entry.rule.path or "spec.ports",
-                        f"it leads to the admin port {number} of {proxy.workload.obj}: anybody can see the pods and their "
-                        "pages, and drain them unless --admin-actions is off",
+                        f"it leads to the admin port {number} of {proxy.workload.obj}: anybody can see the pods and "
+                        "their pages, and drain them unless --admin-actions is off",
                         "lead it to the proxy's main port only",
                     )
 

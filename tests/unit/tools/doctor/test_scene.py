@@ -162,3 +162,49 @@ def test_replicas_that_are_ready_have_the_right_wherever_it_comes_from() -> None
     objects = change(setup("proxied"), edits)
     assert not findings(objects, unread=("ClusterRoleBinding",))
     assert {f.rule.id for f in findings(objects)} == {"proxy-role"}
+
+
+SIDECAR = {
+    "name": "stickyproxy",
+    "image": "example.com/stickyproxy:0.1.0",
+    "restartPolicy": "Always",
+    "args": ["run", "--listen", ":8081", "--dns", "pods:8080", "--local-backend", "127.0.0.1:8080"],
+    "env": [{"name": "STICKYPROXY_SECRET", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}],
+    "ports": [{"name": "proxy", "containerPort": 8081}, {"name": "admin", "containerPort": 9090}],
+}
+PODS = """
+apiVersion: v1
+kind: Service
+metadata: {name: pods}
+spec: {clusterIP: None, publishNotReadyAddresses: true, selector: {app: app}, ports: [{name: app, port: 8080}]}
+"""
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_sidecar_that_finds_the_others_by_dns_is_sound(native: bool) -> None:
+    """Its Service must publish pods that are not ready; the ways in that lead to it are ways to the proxy."""
+    sidecar = dict(SIDECAR) if native else {key: value for key, value in SIDECAR.items() if key != "restartPolicy"}
+    kind = "initContainers" if native else "containers"
+    edits: list[Edit] = [
+        ("Ingress/web", "metadata annotations", {}),  # no affinity of its own: none is needed
+        ("Service/app", "spec ports http targetPort", "proxy"),
+        ("Service/pods", "", PODS),
+        ("Deployment/app", f"{POD} terminationGracePeriodSeconds", 60),
+    ]
+    objects = change(setup("direct"), edits)
+    objects[0]["spec"]["template"]["spec"].setdefault(kind, []).append(sidecar)
+    found = [f for f in findings(objects) if f.rule.id != "forwarded-from-anyone"]
+    assert not found, said(found)
+    objects = change(objects, [("Service/app", "spec ports http targetPort", 8080)])
+    assert "proxy-bypassed" in {f.rule.id for f in findings(objects)}
+
+
+def test_a_sidecars_grace_counts_the_apps_pre_stop() -> None:
+    """A native sidecar is told to end after the app: 10 s + 5 s + 20 s."""
+    objects = change(
+        setup("direct"), [("Service/app", "spec ports http targetPort", "proxy"), ("Service/pods", "", PODS)]
+    )
+    objects[0]["spec"]["template"]["spec"]["initContainers"] = [dict(SIDECAR)]
+    assert "grace-too-short" in {f.rule.id for f in findings(objects)}
+    change(objects, [("Deployment/app", f"{POD} terminationGracePeriodSeconds", 35)])
+    assert "grace-too-short" not in {f.rule.id for f in findings(objects)}
