@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import CollectorRegistry
 
-from stickyproxy.admin.metrics import render
+from stickyproxy.admin.metrics import StatusCollector, render
 from stickyproxy.core.absences import Return
 from stickyproxy.core.backends import Backend, Cause, Phase, Pick, Pin
 from stickyproxy.core.counters import Counters
@@ -144,3 +146,16 @@ def test_a_scrape_of_1000_backends_takes_at_most_100_ms_of_cpu() -> None:
         spent.append(time.process_time() - before)
     print(f"a scrape of 1,000 backends: {min(spent) * 1000:.0f} ms, {len(text) / 1000:.0f} kB")
     assert min(spent) <= 0.1
+
+
+def test_the_text_is_byte_for_byte_that_of_the_library() -> None:
+    counters = Counters()
+    counters.first_bytes.observe(0.3)
+    counters.wholes.observe(1e9)
+    counters.requests[9] = 10**17
+    odd = BackendStatus('a "quoted" \\ name\nof two lines, ä', Phase.PAUSED, 1, 1, "uid")
+    broken = DiscoveryStatus("x", 'expected "this"\nfound \\that', "why", synced=False, age_s=1.5e-7)
+    for scraped in (status(counters, backend("one"), odd), total([Report(READY, counters, (odd,), 1)], broken)):
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(StatusCollector(scraped))
+        assert render(scraped) == generate_latest(registry)
