@@ -140,6 +140,14 @@ def test_it_is_small(built: Room) -> None:
     assert total < MOST_MB
 
 
+def test_the_dashboard_is_in_it_with_the_licence_of_its_charts(built: Room) -> None:
+    (folder,) = (built.opt / "stickyproxy").rglob("stickyproxy/admin/dashboard")
+    source = ROOT / "stickyproxy" / "admin" / "dashboard"
+    for name in KINDS:
+        assert (folder / name).read_bytes() == (source / name).read_bytes(), name
+    assert "Leon Sorokin" in (folder / "uPlot.LICENSE").read_text()
+
+
 def test_bytecode_is_there_for_all_that_a_start_loads(built: Room) -> None:
     code = (
         "import sys, stickyproxy.app, stickyproxy.cli, stickyproxy.admin.server, stickyproxy.admin.metrics,"

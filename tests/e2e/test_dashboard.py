@@ -102,7 +102,7 @@ async def test_a_killed_replica_is_told_in_plain_words_and_in_numbers(browser: B
             await expect(page.locator("#headline")).to_have_text(f"2 replicas serve {len(pages)} open pages.")
             await expect(dashboard.state(lost.address)).to_have_text("unreachable")
             await expect(dashboard.cell(lost.address, "Pages")).to_have_text("0")
-            await expect(dashboard.cell(lost.address, "Moved away")).to_have_text(str(victims))
+            await expect(dashboard.cell(lost.address, "Moved out")).to_have_text(str(victims))
             events = page.locator("#events li")
             for words in (f"{lost.address} closed {victims} open socket", f"{lost.address} cannot be reached"):
                 await expect(events.filter(has_text=words)).to_have_count(1)
