@@ -16,6 +16,8 @@ import pytest
 from integration.command import reserved
 from needs import missing
 
+from stickyproxy.admin.dashboard import KINDS
+
 from .image import Room, Stage, ignored, parse
 
 ROOT = Path(__file__).parents[2]
