@@ -17,6 +17,7 @@ from random import Random
 from urllib.parse import parse_qsl
 
 from stickyproxy.core.absences import Absence, Absences
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import KeySource
 from stickyproxy.core.backends import Backend, Phase, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
@@ -34,12 +35,14 @@ from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.status import BackendStatus, Gauges
 from stickyproxy.core.tunnels import End, judge
+from stickyproxy.dataplane.access_log import AccessLog, LoggedDownstream
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.failures import Failures, failure_of
+from stickyproxy.dataplane.log_writer import LogWriter
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
 from stickyproxy.dataplane.sockets import silence_s, tune_socket
@@ -50,6 +53,8 @@ FIRST_REQUEST_S = 0.05
 
 PAST_LIMIT = 1000
 """Most names of backends that have gone."""
+
+STANDARD_OUTPUT = 1
 
 LAG_SWEEPS = 10
 """So many of the last sweeps tell how late the event loop runs: those of some ten seconds."""
@@ -94,6 +99,9 @@ class Proxy:
         if settings.help.asset_cache_bytes:
             self.assets = AssetFlights(settings.help.asset_cache_bytes, self.counters)
         self.reloads = ReloadGuard(settings.help.reload_limit)
+        self.access_log: AccessLog | None = None
+        if settings.log.access is not LogFormat.OFF:
+            self.access_log = AccessLog(settings.log, random, LogWriter(STANDARD_OUTPUT, self._line_dropped))
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
@@ -272,10 +280,15 @@ class Proxy:
     async def listen(self, listener: socket.socket) -> None:
         """Accept clients on one more bound socket; what is set on it, accepted connections inherit."""
         tune_socket(listener, self.settings.keepalive_s)
-        server = await self.loop.create_server(lambda: Downstream(self), sock=listener, backlog=BACKLOG)
+        server = await self.loop.create_server(self._make_downstream, sock=listener, backlog=BACKLOG)
         self._servers.append(server)
         if self._sweep_timer is None:
             self._sweep_later(self.time())
+
+    def _make_downstream(self) -> Downstream:
+        if self.access_log is not None:
+            return LoggedDownstream(self, self.access_log)
+        return Downstream(self)
 
     def tune(self, transport: asyncio.Transport) -> None:
         """Set TCP options on a connection to a backend."""
@@ -351,9 +364,15 @@ class Proxy:
         received, sent = self._ended_tunnels_bytes
         more = tunnel.moved_bytes
         self._ended_tunnels_bytes = received + more[0], sent + more[1]
+        if tunnel.log is not None:
+            tunnel.log.ended(tunnel.end or End.ERROR, self.time(), *more)
+            tunnel.log = None
         self._watched_tunnels.pop(tunnel, None)
         self.tunnels.discard(tunnel)
         self._check_empty()
+
+    def _line_dropped(self) -> None:
+        self.counters.log_dropped += 1
 
     def _check_empty(self) -> None:
         if not self._downstreams and not self.tunnels:
@@ -466,3 +485,5 @@ class Proxy:
         self._tell_happenings()
         for server in self._servers:
             await server.wait_closed()
+        if self.access_log is not None:
+            await self.loop.run_in_executor(None, self.access_log.close)
