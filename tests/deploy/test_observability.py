@@ -296,7 +296,7 @@ async def test_every_metric_and_label_that_rules_and_dashboard_name_is_in_a_real
         problems += [f"{where}: no metric {name}" for name in named - series.keys()]
         for name, matchers in SELECTOR.findall(expression):
             for label, operator, value in MATCHER.findall(matchers):
-                if operator == "=" and all(labels.get(label) != value for labels in series.get(name, [{}])):
+                if operator == "=" and name in series and all(labels.get(label) != value for labels in series[name]):
                     problems.append(f'{where}: no {name}{{{label}="{value}"}}')
         known = {label for name in named for labels in series.get(name, []) for label in labels}
         for grouped in GROUPED.findall(expression) if known else ():
