@@ -31,6 +31,7 @@ from stickyproxy.discovery.static import StaticDiscovery
 from stickyproxy.fleet.fleet import Fleet
 from stickyproxy.fleet.listeners import ListenError, inherit, listeners
 from stickyproxy.fleet.upgrade import UpgradeError, take_over, tell, upgrade
+from stickyproxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -124,8 +125,12 @@ class App:
         background = [self._guard("discovery", self.discovery.run())]
         if self._settings.config_path:
             background.append(self._guard("configuration watch", self._watch_config()))
+        stall_log_s = self._settings.data_plane.stall_log_s
+        watchdog = Watchdog(stall_log_s, self._stalled, self._log) if stall_log_s else None
         try:
             await self._listen()
+            if watchdog is not None:
+                watchdog.start()
             admin = None
             if self._sockets.admin:
                 # Imported here: it brings aiohttp, which the data plane does without.
@@ -156,7 +161,12 @@ class App:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            if watchdog is not None:
+                watchdog.close()
             self._sockets.close()
+
+    def _stalled(self) -> None:
+        self.fleet.stalls += 1
 
     async def _listen(self) -> None:
         if self._supervisor is not None:

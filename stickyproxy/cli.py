@@ -23,6 +23,7 @@ from stickyproxy.core.settings import (
     HelpSettings,
     LimitSettings,
     ServiceSettings,
+    Settings,
     SidecarSettings,
     TimeSettings,
 )
@@ -96,6 +97,7 @@ _AFFINITY = AffinitySettings()
 _SIDECAR = SidecarSettings(Address("127.0.0.1", 8000))
 _HELP = HelpSettings()
 _FAILURES = FailureSettings()
+_STALL_LOG_S = Settings().stall_log_s
 
 
 class _Cli(click.Group):
@@ -208,6 +210,8 @@ def cli() -> None:
 @option("drain-timeout", DURATION, "20s", "Time for open work after that; sockets are closed spread over it.")
 @option("workers", Value("N", parse_workers, numbers=True), "1",
          "Processes that serve, each on a core of its own; auto: as many as there are cores.")  # fmt: skip
+@option("stall-log-after", DURATION, f"{_STALL_LOG_S:g}s",
+         "Log where the event loop stands when it has not turned for so long; 0: never.")  # fmt: skip
 @option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
 @option("access-log", click.Choice([f.value for f in LogFormat]), LogFormat.OFF.value,
          "A line for each request, to stdout.")  # fmt: skip

@@ -86,6 +86,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         failures=FailureSettings(eject_after=options["eject_after"]),
         trusted=tuple(networks),
         keepalive_s=options["tcp_keepalive"],
+        stall_log_s=options["stall_log_after"],
     )
     return ServiceSettings(
         listen=options["listen"],

@@ -21,6 +21,7 @@ from stickyproxy.dataplane.local import LocalPlane
 from stickyproxy.dataplane.shared import SharedProxy
 from stickyproxy.fleet.channel import Channel
 from stickyproxy.fleet.slot import Start
+from stickyproxy.watchdog import Watchdog
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -92,8 +93,13 @@ class Worker:
             self._plane.order(identity, drain=True)
         self._plane.hear(start.news)
         self._beat_s = start.beat_s
+        if start.settings.stall_log_s:
+            Watchdog(start.settings.stall_log_s, self._stalled, self._log).start()
         gc.freeze()
         self._spawn(self._serve(start.accept_on))
+
+    def _stalled(self) -> None:
+        self._proxy.counters.stalls += 1
 
     async def _serve(self, numbers: tuple[int, ...]) -> None:
         await self._accept_on(numbers)

@@ -180,6 +180,7 @@ def _itself(status: Status) -> Iterator[Metric]:
     yield _counter("worker_restarts", "Worker processes that ended and were replaced.", status.restarts)
     yield _gauge("event_loop_lag_seconds", "How late the event loop was at worst in the last 10 s.", gauges.lag_s)
     yield _gauge("event_loop_lag_max_seconds", "How late the event loop ever was.", gauges.longest_lag_s)
+    yield _counter("event_loop_stalls", "Times the event loop stood still (--stall-log-after).", status.counters.stalls)
     yield _counter(
         "access_log_dropped", "Lines of the access log that nobody took in time.", status.counters.log_dropped
     )

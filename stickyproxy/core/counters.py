@@ -44,7 +44,7 @@ class Counters:
     __slots__ = (
         "asset_hits", "asset_misses", "asset_retries", "backends", "connections", "dials", "ejections", "failures",
         "faults", "first_bytes", "gaps", "log_dropped", "lost", "moved", "open_connections", "probes", "received_bytes",
-        "reconnects", "requests", "retries", "retries_denied", "returns", "sent_bytes", "tunnel_ends",
+        "reconnects", "requests", "retries", "retries_denied", "returns", "sent_bytes", "stalls", "tunnel_ends",
         "tunnel_received_bytes", "tunnel_sent_bytes", "tunnels", "whole", "wholes",
     )  # fmt: skip
 
@@ -77,6 +77,7 @@ class Counters:
         self.reconnects = Counter({(same, in_time): 0 for same in (True, False) for in_time in (True, False)})
         self.gaps = Histogram()  # of them
         self.lost = Counter(dict.fromkeys((e.value for e in End), 0))  # pages, by the end of their socket
+        self.stalls = 0  # times the event loop stood still
         self.log_dropped = 0  # lines of the access log that nobody took in time
 
     def add(self, other: "Counters") -> None:

@@ -153,6 +153,9 @@ class Settings:
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS
     keepalive_s: float = 15.0
     """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""
+    stall_log_s: float = 1.0
+    """After which an event loop that does not turn is logged with its stack (0: never): so long that no busy machine
+    fills the log, and far below the 6 s after which pages lose their heartbeat."""
 
 
 def share_of(settings: Settings, workers: int) -> Settings:

@@ -27,6 +27,7 @@ class Fleet:
         self._log = log
         self._listed: dict[str, Backend] = {}
         self._was_alive = True
+        self.stalls = 0  # of the event loop of this process
 
     # What is told.
 
@@ -67,7 +68,9 @@ class Fleet:
 
     async def status(self, discovery: DiscoveryStatus, *, thorough: bool = False) -> Status:
         """Report the state of this moment; a thorough one counts the open pages of each backend."""
-        return total(await self._reports(thorough=thorough), discovery)
+        status = total(await self._reports(thorough=thorough), discovery)
+        status.counters.stalls += self.stalls
+        return status
 
     async def find(self, text: str) -> list[BackendStatus]:
         """Give the backends that a name, an identity, a host or HOST:PORT means; several, where a host has several."""

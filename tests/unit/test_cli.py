@@ -160,6 +160,7 @@ SINGLE: list[tuple[str, str, Any, Reading]] = [
     ("tcp-keepalive", "0", 0.0, lambda s: plane(s).keepalive_s),
     ("drain-timeout", "0", 0.0, lambda s: s.drain_timeout_s),
     ("workers", "4", 4, lambda s: s.workers),
+    ("stall-log-after", "250ms", 0.25, lambda s: plane(s).stall_log_s),
     ("log-level", "debug", "debug", lambda s: s.log_level),
 ]
 

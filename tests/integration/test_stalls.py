@@ -1,0 +1,126 @@
+"""An event loop that stands still is seen from outside: in the log with its stack, and in the metrics."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from .command import Command, command, reserved
+from .harness import Stage, hello, request, soon
+from .workers import children, state, until
+
+SLOW = """
+import time
+from stickyproxy.core.request import RequestReader
+
+read = RequestReader.read
+
+def read_slowly(self, head, *more):
+    if b" /slow " in head:
+        time.sleep(0.6)
+    return read(self, head, *more)
+
+RequestReader.read = read_slowly
+"""
+"""Makes the data plane stand still where a request asks for it, as only a defect could."""
+
+PROGRAM = f"{SLOW}\nfrom stickyproxy.__main__ import main\nmain()"
+
+
+@asynccontextmanager
+async def slow_command(*arguments: str) -> AsyncIterator[Command]:
+    """Run the command with a data plane that can be made to stand still."""
+    with reserved() as listen, reserved() as admin:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROGRAM, "run", "--listen", str(listen), "--admin", str(admin),
+            "--shutdown-delay", "0", *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        running = Command(process, listen, admin)
+        try:
+            await running.says("serves on")
+            yield running
+        finally:
+            await running.close()
+
+
+async def stalls(running: Command) -> float:
+    scraped = (await running.look("/metrics")).body.decode()
+    (sample,) = (
+        sample
+        for family in text_string_to_metric_families(scraped)
+        for sample in family.samples
+        if sample.name == "stickyproxy_event_loop_stalls_total"
+    )
+    return float(sample.value)
+
+
+async def test_a_stall_is_logged_with_its_stack_and_counted_and_what_waited_is_served(stage: Stage) -> None:
+    backend = await stage.backend(hello)
+    async with slow_command("--backend", str(backend.address), "--stall-log-after", "200ms") as running:
+        assert await stalls(running) == 0
+        slow, other = await asyncio.gather(
+            running.ask(request("GET /slow HTTP/1.1")), running.ask(request("GET /other HTTP/1.1"))
+        )
+        assert (slow.body, other.body) == (b"hello", b"hello")
+        line = await running.says("the event loop has not turned")
+        assert re.search(r"WARNING stickyproxy: the event loop has not turned for 0\.2 s: every connection waits", line)
+        await running.says("in read_slowly")
+        await running.says(r"WARNING stickyproxy: the event loop turns again, after 0\.\d s")
+        assert await stalls(running) == 1
+
+        await running.ask(request("GET /slow HTTP/1.1"))
+        await running.says("the event loop turns again")
+        assert await stalls(running) == 2
+        assert "".join(running.log).count("has not turned") == 1, "a second stack within a minute is none too many"
+
+
+async def test_zero_never_looks(stage: Stage) -> None:
+    backend = await stage.backend(hello)
+    async with slow_command("--backend", str(backend.address), "--stall-log-after", "0") as running:
+        assert (await running.ask(request("GET /slow HTTP/1.1"))).body == b"hello"
+        assert await stalls(running) == 0
+        assert threads(running.process.pid) == {"python"}
+        running.send(signal.SIGTERM)
+        assert await running.ends() == 0
+        assert "has not turned" not in "".join(running.log)
+
+
+def threads(pid: int) -> set[str]:
+    """Name the threads of a process."""
+    return {re.sub(r"[\d.]+$", "", (task / "comm").read_text().strip()) for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_process_that_was_stopped_has_not_stalled_and_serves_on(stage: Stage, workers: int) -> None:
+    """As a suspended laptop or a frozen container."""
+    backend = await stage.backend(hello)
+    async with command(
+        "--backend", str(backend.address), "--stall-log-after", "400ms", "--workers", str(workers)
+    ) as running:
+        client = await running.client()
+        client.send(request())
+        assert (await client.message()).body == b"hello"
+        pids = [running.process.pid, *children(running.process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await until(lambda: all(state(pid) == "T" for pid in pids), "all are stopped")
+            await asyncio.sleep(1.5)  # time is the subject here
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        client.send(request())
+        assert (await client.message()).body == b"hello", "its connection is still there"
+        assert await soon(stalls(running)) == 0
+        running.send(signal.SIGTERM)
+        assert await running.ends() == 0
+        assert "has not turned" not in "".join(running.log)
