@@ -74,8 +74,8 @@ class Watchdog:
                 self._note()
                 self._turned.wait()
                 if not self._closed.is_set():
-                    self._log.warning("the event loop turns again, after %.1f s", monotonic() - asked)
                     self._ask(self._stalled)
+                    self._log.warning("the event loop turns again, after %.1f s", monotonic() - asked)
             self._closed.wait(self._after_s / 2)
 
     def _ask(self, call: Callable[[], None]) -> bool:
