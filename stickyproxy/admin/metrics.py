@@ -99,6 +99,8 @@ def _backends(backends: Iterable[BackendStatus]) -> Iterator[Metric]:
     yield _labelled_gauge(
         "backend_ejected", "1 while a backend gets no new sessions because it fails.", "backend", ejected
     )
+    idle = {b.name: b.idle for b in backends}
+    yield _labelled_gauge("backend_idle_connections", "Pooled connections that wait for a request.", "backend", idle)
     requests = {b.name: b.requests for b in backends}
     yield _labelled_counter("backend_requests", "Requests that a backend answered.", "backend", requests)
     moved_to = {b.name: b.moved_to for b in backends}
@@ -180,6 +182,7 @@ def _itself(status: Status) -> Iterator[Metric]:
     yield _counter("worker_restarts", "Worker processes that ended and were replaced.", status.restarts)
     yield _gauge("event_loop_lag_seconds", "How late the event loop was at worst in the last 10 s.", gauges.lag_s)
     yield _gauge("event_loop_lag_max_seconds", "How late the event loop ever was.", gauges.longest_lag_s)
+    yield _gauge("event_loop_tasks", "Tasks of the event loop, those of the admin port among them.", gauges.tasks)
     yield _counter("event_loop_stalls", "Times the event loop stood still (--stall-log-after).", status.counters.stalls)
     yield _counter(
         "access_log_dropped", "Lines of the access log that nobody took in time.", status.counters.log_dropped

@@ -68,6 +68,7 @@ class Gauges:
 
     `retry_budget_used`: 0 to 1. `lag_s`, `longest_lag_s`: how late the event loop was at worst, in the last ten seconds
     and ever. `away`: pages whose socket has ended and of which it is open whether they come back.
+    `tasks` that its event loop has, whoever made them.
     """
 
     asset_cache_bytes: int = 0
@@ -75,6 +76,7 @@ class Gauges:
     lag_s: float = 0.0
     longest_lag_s: float = 0.0
     away: int = 0
+    tasks: int = 0
 
     def with_other(self, other: "Gauges") -> "Gauges":
         """Give the sum of what adds up, and the worse of the rest."""
@@ -84,6 +86,7 @@ class Gauges:
             max(self.lag_s, other.lag_s),
             max(self.longest_lag_s, other.longest_lag_s),
             self.away + other.away,
+            self.tasks + other.tasks,
         )
 
 
