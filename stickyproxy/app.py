@@ -152,6 +152,8 @@ class App:
             # Modules live as long as the process. Left to the garbage collector, its full rounds would walk through all
             # of them and stop every byte for 0.1 s in the Kubernetes mode.
             gc.freeze()
+            if watchdog is not None:  # not before: until here modules are loaded, which takes its time
+                watchdog.start()
             where = Address(*self._sockets.listen[0].getsockname()[:2])
             by = f" with {self._settings.workers} workers" if self._supervisor is not None else ""
             self._log.info("stickyproxy %s serves on %s%s", __version__, where, by)
