@@ -101,11 +101,16 @@ class Said:
 
 
 async def doctor(namespace: Namespace, *arguments: str, kubeconfig: Path | None = None) -> Said:
-    """Run the real command, as the administrator or with another kubeconfig."""
+    """Look at the test's namespace, as the administrator or with another kubeconfig."""
     config = kubeconfig or namespace.plane.write_admin_kubeconfig(namespace.folder / "admin.kubeconfig")
+    return await run(namespace, config, "-n", namespace.name, *arguments)
+
+
+async def run(namespace: Namespace, config: Path, *arguments: str) -> Said:
+    """Run the real command."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "stickyproxy", "doctor", "-n", namespace.name, *arguments,
-        env={**os.environ, "KUBECONFIG": str(config)}, stdin=asyncio.subprocess.DEVNULL,
+        sys.executable, "-m", "stickyproxy", "doctor", *arguments,
+        env={**os.environ, "KUBECONFIG": str(config), "HOME": str(namespace.folder)}, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(RUN_LIMIT_S):
@@ -243,3 +248,21 @@ async def test_an_app_is_named_or_guessed_and_what_is_unclear_is_said(namespace:
     lost = await doctor(namespace, "--deployment", "ap")
     assert (lost.code, lost.out) == (2, "")
     assert "found none named 'ap', only: api, nicegui-app, nicegui-app-postgres" in lost.err
+
+
+async def test_a_context_of_the_kubeconfig_says_where_to_look(namespace: Namespace) -> None:
+    """Its user, its cluster and its namespace; without one, those of the current context."""
+    await apply(namespace, kustomize(FOLDER / "faulty" / "naive"))
+    admin = namespace.plane.write_admin_kubeconfig(namespace.folder / "admin.kubeconfig")
+    config = json.loads(admin.read_text())
+    here = {"cluster": "test", "user": "test", "namespace": namespace.name}
+    config["contexts"].append({"name": "here", "context": here})
+    admin.write_text(json.dumps(config))
+    said = await run(namespace, admin, "--context", "here", "--json")
+    assert f"namespace {namespace.name} at" in said.report["source"]
+    assert said.rules == expected(FOLDER / "faulty" / "naive")
+    elsewhere = await run(namespace, admin)
+    assert (elsewhere.code, elsewhere.out) == (2, "")  # `default` has no app
+    lost = await run(namespace, admin, "--context", "nowhere")
+    assert lost.code == 2
+    assert "nowhere" in lost.err

@@ -59,8 +59,7 @@ class _Reader:
         if answer.status == 401:
             raise ReadError(
                 f"the API server {self._host} does not accept our credentials (401): expected a current kubeconfig "
-                "or a "
-                "service account; log in again"
+                "or a service account; log in again"
             )
         if answer.status != 200:
             raise _RefusedError(answer.status)

@@ -36,11 +36,12 @@ PatchType = Literal["strategic", "merge", "json", "apply"]
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A change for `kubectl patch`, or a whole object for `kubectl apply`."""
+    """A change for `kubectl patch`, or a whole object for `kubectl apply`; `first` is a command to run before it."""
 
     target: Obj
     type: PatchType
     body: object
+    first: str = ""
 
     @property
     def command(self) -> str:
@@ -66,6 +67,15 @@ class Fault:
     why: str
     fix: str
     patch: Patch | None = None
+
+
+def secret_first(namespace: str, name: str, key: str) -> str:
+    """Give the command that makes a Secret with a random key, unless it is there."""
+    return (
+        f"kubectl -n {namespace} get secret {name} >/dev/null 2>&1 || kubectl -n {namespace} create secret generic "
+        f"{name} "
+        f'--from-literal={key}="$(openssl rand -base64 32)"'
+    )
 
 
 Check = Callable[["Scene"], Iterable[Fault]]

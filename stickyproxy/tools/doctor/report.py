@@ -100,7 +100,9 @@ def _finding(finding: Finding) -> dict[str, object]:
         "why": fault.why,
         "fix": fault.fix,
         "doc": rule.doc,
-        "patch": None if patch is None else {"type": patch.type, "command": patch.command, "body": patch.body},
+        "patch": None
+        if patch is None
+        else {"type": patch.type, "first": patch.first, "command": patch.command, "body": patch.body},
     }
 
 
@@ -124,4 +126,5 @@ def script(patch: Patch) -> str:
     import yaml
 
     body = yaml.safe_dump(patch.body, sort_keys=False, default_flow_style=False, width=WIDTH)
-    return f"{patch.command} <<'EOF'\n{body}EOF\n"
+    first = f"{patch.first}\n" if patch.first else ""
+    return f"{first}{patch.command} <<'EOF'\n{body}EOF\n"

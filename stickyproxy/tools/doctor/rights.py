@@ -23,26 +23,23 @@ def missing_verbs(scene: Scene, namespace: str, account: tuple[str, str]) -> fro
     if not scene.knows("RoleBinding", "Role"):
         return None
     allowed: set[str] = set()
-    for binding, here in _bindings(scene, namespace):
+    for binding in _bindings(scene, namespace):
         if not any(_is(subject, binding, account) for subject in binding.root["subjects"].items()):
             continue
         reference = binding.root["roleRef"]
-        if reference["kind"].text == "Role":
-            role = scene.find("Role", binding.namespace, reference["name"].text)
-        else:
-            role = scene.find("ClusterRole", "", reference["name"].text)
-            if role is None and not scene.knows("ClusterRole"):
-                return None
-        if role is not None and here:
+        kind = reference["kind"].text
+        role = scene.find(kind, binding.namespace if kind == "Role" else "", reference["name"].text)
+        if role is not None:
             allowed |= _verbs(role)
-    return NEEDED if "*" not in allowed and not allowed else frozenset() if "*" in allowed else NEEDED - allowed
+        elif not scene.live or not scene.knows(kind):
+            return None  # in other manifests, or where nobody may look
+    return frozenset() if "*" in allowed else NEEDED - allowed
 
 
-def _bindings(scene: Scene, namespace: str) -> Iterator[tuple[Obj, bool]]:
-    for binding in scene.all("RoleBinding"):
-        yield binding, binding.namespace == namespace
-    for binding in scene.all("ClusterRoleBinding"):
-        yield binding, True
+def _bindings(scene: Scene, namespace: str) -> Iterator[Obj]:
+    """Give the bindings that count in a namespace."""
+    yield from (binding for binding in scene.all("RoleBinding") if binding.namespace == namespace)
+    yield from scene.all("ClusterRoleBinding")
 
 
 def _is(subject: Node, binding: Obj, account: tuple[str, str]) -> bool:

@@ -17,7 +17,7 @@ from stickyproxy.tools.doctor.entries import (
     ingress_backends,
     vendor_of,
 )
-from stickyproxy.tools.doctor.objects import Node, Obj, selects
+from stickyproxy.tools.doctor.objects import Node, Obj
 from stickyproxy.tools.doctor.proxies import Proxy, is_proxy
 from stickyproxy.tools.doctor.workloads import KINDS, ConfigMaps, Container, Workload, config_maps_of, read_workload
 
@@ -83,6 +83,7 @@ class Scene:
         self._chosen = tuple(chosen)
         self._vendors = tuple(vendors)
         self._by_kind = by_kind
+        self._selected: dict[Key, list[Workload]] = {}  # asked for often, and N x M to answer
 
     def all(self, kind: str) -> list[Obj]:
         """Give all objects of a kind."""
@@ -90,7 +91,11 @@ class Scene:
 
     def find(self, kind: str, namespace: str, name: str) -> Obj | None:
         """Give one object."""
-        return next((o for o in self.all(kind) if (o.namespace, o.name) == (namespace, name)), None)
+        return self._index.get((kind, namespace, name))
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str, str], Obj]:
+        return {(o.kind, o.namespace, o.name): o for found in self._objects.values() for o in found}
 
     def knows(self, *kinds: str) -> bool:
         """Say whether these kinds could be looked at."""
@@ -119,11 +124,13 @@ class Scene:
 
     def pods_of(self, service: Obj) -> list[Workload]:
         """Give the workloads whose pods a Service selects."""
-        selector = service.spec["selector"]
-        if not selector.texts():
-            return []
-        wanted = Node({"matchLabels": selector.value})
-        return [w for w in self.workloads if w.obj.namespace == service.namespace and selects(wanted, w.labels)]
+        key = (service.namespace, service.name)
+        if key not in self._selected:
+            wanted = service.spec["selector"].texts().items()
+            self._selected[key] = [
+                w for w in self.workloads if wanted and w.obj.namespace == key[0] and wanted <= w.labels.items()
+            ]
+        return self._selected[key]
 
     def services_of(self, workload: Workload) -> list[Obj]:
         """Give the Services that select a workload's pods."""
@@ -153,9 +160,10 @@ class Scene:
         return Target(workload, self.main_container(workload), port.number)
 
     def main_container(self, workload: Workload) -> Container:
-        """Give the container that is the app: the first that is neither a sidecar nor a proxy."""
+        """Give the container that is the app: one that says NiceGUI, else the first that is no sidecar and no proxy."""
         ours = [c for c in workload.containers if not is_proxy(c)]
-        return next((c for c in ours if not c.init), (ours or workload.containers)[0])
+        signs = [c for c in ours if "nicegui" in f"{c.image} {' '.join(c.environment.values)}".lower()]
+        return next((c for c in [*signs, *ours] if not c.init), (ours or workload.containers)[0])
 
     # Which of them are apps.
 

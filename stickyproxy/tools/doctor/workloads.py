@@ -137,7 +137,7 @@ class Workload:
         """Give the pod's spec."""
         return self.obj.spec.at("template.spec")
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, str]:
         """Give the pods' labels."""
         return self.obj.spec.at("template.metadata.labels").texts()

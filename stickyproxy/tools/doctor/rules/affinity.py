@@ -38,8 +38,8 @@ def no_affinity(scene: Scene) -> Iterator[Fault]:
                     verdict.where,
                     verdict.field,
                     f"{entry.obj} leads to {_count(scene, app)} of {app.obj} and keeps no browser on one: "
-                    f"{verdict.why}. "
-                    "A page is built on one pod, its socket reaches another, and the page reloads again and again",
+                    f"{verdict.why}. A page is built on one pod, its socket reaches another, and the page reloads "
+                    "again and again",
                     PROXY_FIX,
                     verdict.patch,
                 )
@@ -63,6 +63,14 @@ def proxy_bypassed(scene: Scene) -> Iterator[Fault]:
                 )
 
 
+def _may_lead_anywhere(scene: Scene) -> bool:
+    """Say whether there is a proxy of which nobody knows where it leads: its settings or its Service were not read."""
+    return any(
+        not scene.followed(proxy) and (not scene.live or not proxy.knows("kubernetes-service"))
+        for proxy in scene.proxies
+    )
+
+
 def affinity_unproven(scene: Scene) -> Iterator[Fault]:
     """Find apps with several replicas of which nothing that was read says how a browser stays on one."""
     if not scene.knows(*WAYS):
@@ -71,14 +79,13 @@ def affinity_unproven(scene: Scene) -> Iterator[Fault]:
         if scene.proxies_of(app):
             continue
         entries = scene.entries_to(app.workload, proxy=False)
-        if not entries:
+        if not entries and not _may_lead_anywhere(scene):
             read = "the namespaces that were read" if scene.live else "these manifests"
             yield Fault(
                 app.obj,
                 "spec.replicas",
                 f"{_count(scene, app)}, and nothing in {read} leads browsers to them and keeps each on one: an "
-                "ordinary "
-                "Service gives every connection any pod",
+                "ordinary Service gives every connection any pod",
                 f"{PROXY_FIX}; if that is done in another namespace, read it too (--namespace, repeatable)",
             )
         for entry in entries:
@@ -87,8 +94,8 @@ def affinity_unproven(scene: Scene) -> Iterator[Fault]:
                 yield Fault(
                     entry.obj,
                     verdict.field,
-                    f"it leads to {_count(scene, app)} of {app.obj}, and whether each browser keeps its pod cannot be "
-                    f"told: {verdict.why}",
+                    f"it leads to {_count(scene, app)} of {app.obj}, and whether each browser keeps its pod cannot "
+                    f"be told: {verdict.why}",
                     "measure it with `stickyproxy verify URL`, or put stickyproxy between",
                     verdict.patch,
                 )
@@ -106,8 +113,8 @@ def client_ip_affinity(scene: Scene) -> Iterator[Fault]:
                 yield Fault(
                     verdict.where,
                     verdict.field,
-                    f"{entry.obj} binds client addresses to pods: a load balancer or a company's proxy has one address "
-                    "for all people behind it, and a phone changes its own with every network",
+                    f"{entry.obj} binds client addresses to pods: a load balancer or a company's proxy has one "
+                    "address for all people behind it, and a phone changes its own with every network",
                     PROXY_FIX,
                 )
             elif affinity.text == "ClientIP" and verdict.affinity is Affinity.NONE:
@@ -115,8 +122,7 @@ def client_ip_affinity(scene: Scene) -> Iterator[Fault]:
                     entry.service,
                     affinity.path,
                     f"sessionAffinity: ClientIP does nothing here: {entry.obj} ({entry.vendor.name}) connects to the "
-                    "pods "
-                    "by itself, or with one address for everybody",
+                    "pods by itself, or with one address for everybody",
                     PROXY_FIX,
                 )
 

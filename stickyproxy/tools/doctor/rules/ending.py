@@ -32,8 +32,7 @@ def grace_too_short(scene: Scene) -> Iterator[Fault]:
                 proxy.workload.obj,
                 proxy.workload.pod["terminationGracePeriodSeconds"].path,
                 f"a pod has {proxy.workload.grace_s} s to end and needs {need:g} s ({', '.join(parts)}): the kubelet "
-                "kills "
-                "it meanwhile, with every socket at once",
+                "kills it meanwhile, with every socket at once",
                 f"give it {wanted} s, or shorten the drain",
                 proxy.workload.patch_pod({"terminationGracePeriodSeconds": wanted}),
             )
@@ -45,8 +44,7 @@ def grace_too_short(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 app.workload.pod["terminationGracePeriodSeconds"].path,
                 f"a pod has {app.workload.grace_s} s to end, and its preStop alone may take {hook.seconds:g} s: the "
-                "app is "
-                "killed without having ended anything",
+                "app is killed without having ended anything",
                 f"give it {wanted} s",
                 app.workload.patch_pod({"terminationGracePeriodSeconds": wanted}),
             )
@@ -112,8 +110,8 @@ def max_unavailable(scene: Scene) -> Iterator[Fault]:
             yield Fault(
                 app.obj,
                 node.path,
-                f"a rollout ends {count} of {least} pods before a new one is ready: their pages move to pods that are "
-                "about to end too, and reload several times",
+                f"a rollout ends {count} of {least} pods before a new one is ready: their pages move to pods that "
+                "are about to end too, and reload several times",
                 "maxSurge 1 and maxUnavailable 0: every page moves at most once",
                 Patch(
                     app.obj,

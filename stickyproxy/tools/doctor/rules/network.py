@@ -33,8 +33,8 @@ def policy_blocks(scene: Scene) -> Iterator[Fault]:
                     yield Fault(
                         policy,
                         f"spec.{direction.lower()}",
-                        f"no rule lets {proxy.workload.obj} reach port {number} of {app.obj}: every page ends with 504 "
-                        "(connect-timeout)",
+                        f"no rule lets {proxy.workload.obj} reach port {number} of {app.obj}: every page ends with "
+                        "504 (connect-timeout)",
                         f"let pods with the labels {_labels(proxy.workload.labels)} in"
                         if direction == "Ingress"
                         else f"let it out to pods with the labels {_labels(app.workload.labels)}",
@@ -72,8 +72,7 @@ def forwarded_unbelieved(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 app.container.node["env"].path,
                 f"without {FORWARDED} uvicorn believes X-Forwarded-Proto and -For from 127.0.0.1 alone: behind TLS "
-                "the app "
-                "takes its pages for http, and every visitor for the proxy",
+                "the app takes its pages for http, and every visitor for the proxy",
                 f'{FORWARDED}="*", with a NetworkPolicy that lets only the proxy in; or '
                 'ui.run(forwarded_allow_ips="*")',
                 app.workload.patch_container(app.container, {"env": [{"name": FORWARDED, "value": "*"}]}),
@@ -91,8 +90,7 @@ def forwarded_from_anyone(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 app.container.node["env"].path,
                 f"it believes X-Forwarded-* of everybody ({FORWARDED}=*), and no NetworkPolicy says who may reach "
-                "it: any "
-                "pod of the cluster can claim any client address",
+                "it: any pod of the cluster can claim any client address",
                 "a NetworkPolicy as in deploy/kubernetes/overlays/example-app",
             )
 
@@ -113,8 +111,7 @@ def admin_exposed(scene: Scene) -> Iterator[Fault]:
                         entry.obj,
                         entry.rule.path or "spec.ports",
                         f"it leads to the admin port {number} of {proxy.workload.obj}: anybody can see the pods, and "
-                        "drain "
-                        "them",
+                        "drain them",
                         "lead it to the proxy's main port only",
                     )
 
@@ -133,16 +130,15 @@ def trusted_proxy(scene: Scene) -> Iterator[Fault]:
                 proxy.workload.obj,
                 proxy.field,
                 f"--trusted-proxy none: X-Forwarded-Proto of {behind[0]} is not believed, so that pages and cookies "
-                "are "
-                "made for http",
+                "are made for http",
                 "leave it at `private`, where an ingress lives, or name the ingress's network",
             )
         if open_to and any(word in EVERYBODY for word in said):
             yield Fault(
                 proxy.workload.obj,
                 proxy.field,
-                f"--trusted-proxy {','.join(said)}, and {open_to[0]} lets everybody in: anybody can claim any address "
-                "and scheme",
+                f"--trusted-proxy {','.join(said)}, and {open_to[0]} lets everybody in: anybody can claim any "
+                "address and scheme",
                 "leave it at `private`, or name the network of what stands before it",
             )
 

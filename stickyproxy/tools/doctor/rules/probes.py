@@ -16,9 +16,8 @@ _PAGE_BY_COMMAND = re.compile(
 )
 
 COST = (
-    "each answer builds a page that NiceGUI keeps for a minute (60 KB and more), runs the page's function, and fails "
-    "when "
-    "the page is slow"
+    "each answer builds a page that NiceGUI keeps for a minute (60 KB and more), runs the page's function, and "
+    "fails when the page is slow"
 )
 
 
@@ -91,8 +90,8 @@ def hasty_liveness(scene: Scene) -> Iterator[Fault]:
             yield Fault(
                 app.obj,
                 probe["failureThreshold"].path,
-                f"the livenessProbe restarts the app after {period * threshold} s without an answer: one handler that "
-                "holds the event loop up for so long costs every page of the pod",
+                f"the livenessProbe restarts the app after {period * threshold} s without an answer: one handler "
+                "that holds the event loop up for so long costs every page of the pod",
                 "leave it a minute: periodSeconds x failureThreshold",
                 app.workload.patch_container(app.container, {"livenessProbe": {"failureThreshold": wanted}}),
             )

@@ -1,8 +1,9 @@
 """Rules about the proxy's own set-up: what it follows, what it may read, and its key."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from stickyproxy.tools.doctor.findings import Fault, Patch, Rule, Severity
+from stickyproxy.tools.doctor.findings import Fault, Patch, Rule, Severity, secret_first
 from stickyproxy.tools.doctor.proxies import Proxy
 from stickyproxy.tools.doctor.rights import missing_verbs
 from stickyproxy.tools.doctor.scene import Scene
@@ -36,8 +37,7 @@ def proxy_role(scene: Scene) -> Iterator[Fault]:
             proxy.workload.obj,
             proxy.workload.pod["serviceAccountName"].path,
             f"its service account {own[1]} may not {verbs} EndpointSlices in namespace {service.namespace}{hidden}: "
-            "it never "
-            "learns of a pod, and stays unready",
+            "it never learns of a pod, and stays unready",
             "a Role and a RoleBinding, as in deploy/kubernetes/base/rbac.yaml",
             Patch(proxy.workload.obj, "apply", _rights(name, service.namespace, own)),
         )
@@ -203,8 +203,7 @@ def headless(scene: Scene) -> Iterator[Fault]:
                     proxy.workload.obj,
                     proxy.field,
                     f"--{source} {address} is {service}, whose own address stands for all pods: the proxy sees "
-                    f"{what}, and "
-                    "keeps nobody on a pod",
+                    f"{what}, and keeps nobody on a pod",
                     f"--kubernetes-service {service.name}, or --dns with a headless Service (clusterIP: None)",
                 )
 
@@ -250,6 +249,7 @@ def secret_in_plain(scene: Scene) -> Iterator[Fault]:
                 "the key of the token stands in the manifest: who may read it can make tokens, and lead browsers to "
                 "a pod",
                 "a Secret, and valueFrom.secretKeyRef as in deploy/kubernetes/base/deployment.yaml",
+                None if in_words else _from_secret(proxy, value=None),
             )
 
 
@@ -261,22 +261,18 @@ def no_key(scene: Scene) -> Iterator[Fault]:
                 proxy.workload.obj,
                 proxy.container.node["env"].path,
                 "backends by --dns or --backend are known by their addresses, and without a key a token is a plain "
-                "hash of "
-                "one: visitors can choose their pod, and learn addresses by trying",
-                'kubectl create secret generic stickyproxy --from-literal=secret="$(openssl rand -base64 32)", as '
-                "STICKYPROXY_SECRET",
-                proxy.workload.patch_container(
-                    proxy.container,
-                    {
-                        "env": [
-                            {
-                                "name": Proxy.variable("secret"),
-                                "valueFrom": {"secretKeyRef": {"name": "stickyproxy", "key": "secret"}},
-                            }
-                        ]
-                    },
-                ),
+                "hash of one: visitors can choose their pod, and learn addresses by trying",
+                "STICKYPROXY_SECRET from a Secret",
+                _from_secret(proxy),
             )
+
+
+def _from_secret(proxy: Proxy, **more: None) -> Patch:
+    """Patch the key's variable to come from a Secret, which is made first."""
+    reference = {"secretKeyRef": {"name": "stickyproxy", "key": "secret"}}
+    variable = {"name": Proxy.variable("secret"), **more, "valueFrom": reference}
+    patch = proxy.workload.patch_container(proxy.container, {"env": [variable]})
+    return replace(patch, first=secret_first(proxy.workload.obj.namespace, "stickyproxy", "secret"))
 
 
 def keys_differ(scene: Scene) -> Iterator[Fault]:

@@ -44,11 +44,9 @@ def hpa_kills_pages(scene: Scene) -> Iterator[Fault]:
             scaler,
             scaler.spec.at("behavior.scaleDown").path,
             f"it scales {app.obj} down by as many pods as the load allows at one moment, and no preStop waits for "
-            "their "
-            "pages: all that are open there reload at once",
+            "their pages: all that are open there reload at once",
             "take one pod at a time after a calm (the patch), or let a preStop wait for the last page: `stickyproxy "
-            "drain "
-            "--wait`",
+            "drain --wait`",
             Patch(scaler, "merge", body),
         )
 
@@ -92,8 +90,7 @@ def no_budget(scene: Scene) -> Iterator[Fault]:
             obj,
             "spec.replicas",
             "no PodDisruptionBudget selects its pods: when nodes are drained, as in an upgrade of the cluster, "
-            "several may "
-            "end at the same time",
+            "several may end at the same time",
             "a PodDisruptionBudget with maxUnavailable 1",
             Patch(obj, "apply", body),
         )
@@ -115,8 +112,7 @@ def budget_blocks(scene: Scene) -> Iterator[Fault]:
                 budget,
                 (least if least else most).path,
                 f"it never lets one of the {total} pods of {names} go: who drains a node waits for ever, and in the "
-                "end "
-                "does it by force",
+                "end does it by force",
                 "maxUnavailable 1 in the place of it",
                 Patch(budget, "merge", {"spec": {"minAvailable": None, "maxUnavailable": 1}}),
             )

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from stickyproxy.tools.doctor.findings import IGNORE, Fault, Rule, Severity
+from stickyproxy.tools.doctor.findings import IGNORE, Fault, Patch, Rule, Severity, secret_first
 from stickyproxy.tools.doctor.scene import App, Scene
 
 SECRET_NAME = re.compile(r"((STORAGE|SESSION|COOKIE)_?(SECRET|KEY)|^SECRET(_KEY)?)\Z")
@@ -35,23 +36,20 @@ def no_storage_secret(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 app.container.node["env"].path,
                 "it gets no Secret: several replicas need the same storage_secret, or the session cookie of one is "
-                "refused "
-                "by the next, and app.storage.user and app.storage.browser are lost when a browser changes its pod",
+                "refused by the next, and app.storage.user and app.storage.browser are lost when a browser changes "
+                "its pod",
                 "ui.run(storage_secret=os.environ['STORAGE_SECRET']) from a Secret; where the app uses no such "
-                "storage, "
-                f"or gets the secret otherwise, say so with the annotation {IGNORE}: storage-secret",
-                app.workload.patch_container(
-                    app.container,
-                    {
-                        "env": [
-                            {
-                                "name": "STORAGE_SECRET",
-                                "valueFrom": {"secretKeyRef": {"name": app.obj.name, "key": "storage-secret"}},
-                            }
-                        ]
-                    },
-                ),
+                f"storage, or gets the secret otherwise, say so with the annotation {IGNORE}: storage-secret",
+                _from_secret(app, "STORAGE_SECRET"),
             )
+
+
+def _from_secret(app: App, name: str, **more: None) -> Patch:
+    """Patch a variable that comes from a Secret of its own, which is made first."""
+    secret, key = f"{app.obj.name}-storage-secret", "secret"
+    variable = {"name": name, **more, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+    patch = app.workload.patch_container(app.container, {"env": [variable]})
+    return replace(patch, first=secret_first(app.obj.namespace, secret, key))
 
 
 def secret_in_plain(scene: Scene) -> Iterator[Fault]:
@@ -64,20 +62,9 @@ def secret_in_plain(scene: Scene) -> Iterator[Fault]:
                     app.obj,
                     variable["value"].path,
                     f"{name} stands in the manifest: who may read the Deployment can make session cookies of any user",
-                    f"a Secret, and valueFrom.secretKeyRef (kubectl create secret generic {app.obj.name} "
-                    '--from-literal=storage-secret="$(openssl rand -base64 32)")',
-                    app.workload.patch_container(
-                        app.container,
-                        {
-                            "env": [
-                                {
-                                    "name": name,
-                                    "value": None,
-                                    "valueFrom": {"secretKeyRef": {"name": app.obj.name, "key": "storage-secret"}},
-                                }
-                            ]
-                        },
-                    ),
+                    "a Secret, and valueFrom.secretKeyRef (the patch makes a new secret: everybody's session begins "
+                    "anew)",
+                    _from_secret(app, name, value=None),
                 )
 
 
@@ -89,12 +76,8 @@ def no_redis(scene: Scene) -> Iterator[Fault]:
                 app.obj,
                 app.container.node["env"].path,
                 "without NICEGUI_REDIS_URL each pod keeps app.storage.user, .tab and .general in files of its own: "
-                "what a "
-                "user has there is gone when the browser's pod is",
+                "what a user has there is gone when the browser's pod is",
                 "a Redis (deploy/kubernetes/components/redis), if the app uses these",
-                app.workload.patch_container(
-                    app.container, {"env": [{"name": "NICEGUI_REDIS_URL", "value": "redis://redis:6379/0"}]}
-                ),
             )
 
 

@@ -23,7 +23,7 @@ def idle_timeout(scene: Scene) -> Iterator[Fault]:
                 limit.where,
                 limit.field,
                 f"{limit.why}. NiceGUI sends something every 4 s, later when the app is busy (and every 0.8 x "
-                f"reconnect_timeout where that is longer), so sockets are cut that are alive",
+                "reconnect_timeout where that is longer), so sockets are cut that are alive",
                 f"allow at least {SHORTEST_IDLE_S:g} s",
                 limit.patch,
             )

@@ -41,7 +41,10 @@ def _stuck(workload: Workload) -> str:
 
 
 def _images(pods: list[Obj], container: Container) -> dict[str, set[str]]:
-    """Give the image ids that run, by the image that was asked for."""
+    """Give the digests that run, by the image that was asked for.
+
+    An id without `@` is the hash of an image's configuration, which differs between architectures, and counts as none.
+    """
     found: dict[str, set[str]] = {}
     for pod in pods:
         statuses = [
@@ -52,8 +55,9 @@ def _images(pods: list[Obj], container: Container) -> dict[str, set[str]]:
             c["name"].text: c["image"].text for key in ("containers", "initContainers") for c in pod.spec[key].items()
         }
         for status in statuses:
-            if status["name"].text == container.name and status["imageID"].text:
-                found.setdefault(wanted.get(container.name, ""), set()).add(status["imageID"].text)
+            digest = status["imageID"].text.partition("@")[2]
+            if status["name"].text == container.name and digest:
+                found.setdefault(wanted.get(container.name, ""), set()).add(digest)
     return found
 
 
@@ -69,8 +73,7 @@ def version_skew(scene: Scene) -> Iterator[Fault]:
                     workload.obj,
                     container.node["image"].path,
                     f"its replicas run {len(ids)} different builds of {image}: the tag was pushed again. A page of "
-                    "one finds "
-                    "other code, and other files, on the next",
+                    "one finds other code, and other files, on the next",
                     "a tag that is never pushed again, or a digest (image@sha256:...), and a rollout",
                 )
         stuck = _stuck(workload)
@@ -79,8 +82,8 @@ def version_skew(scene: Scene) -> Iterator[Fault]:
                 workload.obj,
                 container.node["image"].path,
                 f"its replicas run {' and '.join(sorted(images))}, and {stuck}",
-                f"kubectl -n {workload.obj.namespace} rollout status {workload.obj.kind.lower()} {workload.obj.name}; "
-                "then go on or `rollout undo`",
+                f"kubectl -n {workload.obj.namespace} rollout status {workload.obj.kind.lower()} "
+                f"{workload.obj.name}; then go on or `rollout undo`",
             )
     for app in scene.apps:
         proxies = scene.proxies_of(app)

@@ -60,8 +60,8 @@ def judge_community(_: "Scene", entry: Entry) -> Verdict:
             Affinity.NONE,
             entry.obj,
             upstream.path,
-            "with service-upstream it sends everything to the Service's own address, so that a cookie has "
-            "no pod to name",
+            "with service-upstream it sends everything to the Service's own address, so that a cookie has no pod to "
+            "name",
         )
     if affinity.text == "cookie":
         return Verdict(Affinity.COOKIE, entry.obj, affinity.path)

@@ -53,8 +53,8 @@ def judge_community(_: "Scene", entry: Entry) -> Verdict:
             Affinity.NONE,
             ingress,
             upstream.path,
-            "with service-upstream it sends everything to the Service's own address, so that a cookie has "
-            "no pod to name",
+            "with service-upstream it sends everything to the Service's own address, so that a cookie has no pod to "
+            "name",
             patch,
         )
     if affinity.text == "cookie":
@@ -86,8 +86,8 @@ def limit_community(_: "Scene", entry: Entry) -> Iterator[Limit]:
             "upgrade",
             ingress,
             header.path,
-            f"it always sends `Connection: {header.text}` to the app, in the place of the browser's "
-            "`Connection: upgrade`",
+            f"it always sends `Connection: {header.text}` to the app, in the place of the browser's `Connection: "
+            "upgrade`",
             patch=annotate(ingress, {f"{COMMUNITY}connection-proxy-header": None}),
         )
     buffering = ingress.annotation(f"{COMMUNITY}proxy-buffering")
@@ -127,7 +127,7 @@ def limit_f5(_: "Scene", entry: Entry) -> Iterator[Limit]:
             "upgrade",
             ingress,
             listed.path,
-            f"F5's controller passes Upgrade on only to Services that this annotation lists, and "
+            "F5's controller passes Upgrade on only to Services that this annotation lists, and "
             f"{entry.service.name} is not among them",
             patch=annotate(ingress, {f"{F5}websocket-services": ",".join([*names, entry.service.name])}),
         )

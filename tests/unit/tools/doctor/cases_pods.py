@@ -332,14 +332,14 @@ CASES = [
          ("Deployment/app", f"{ENV} FORWARDED_ALLOW_IPS", {"name": "FORWARDED_ALLOW_IPS", "value": "10.0.0.0/8"})],
     ),
     # Replicas that should be the same.
-    Case("version-skew", "proxied", pods("sha256:1", "sha256:2"), "Deployment shop/app", "image",
-         pods("sha256:1", "sha256:1")),
+    Case("version-skew", "proxied", pods("r/app@sha256:1", "r/app@sha256:2"), "Deployment shop/app", "image",
+         pods("r/app@sha256:1", "mirror/app@sha256:1", "sha256:3")),
     Case(
         "version-skew", "proxied",
-        [*pods("sha256:1"), ("Y/y", "", pods("", "sha256:2", image="example.com/nicegui-app:2")[1][2]),
+        [*pods("r/app@sha256:1"), ("Y/y", "", pods("", "r/app@sha256:2", image="example.com/nicegui-app:2")[1][2]),
          ("Deployment/app", "spec paused", True)],
         "Deployment shop/app", "image",
-        [*pods("sha256:1"), ("Y/y", "", pods("", "sha256:2", image="example.com/nicegui-app:2")[1][2])],
+        [*pods("r/app@sha256:1"), ("Y/y", "", pods("", "r/app@sha256:2", image="example.com/nicegui-app:2")[1][2])],
         name="a rollout that is paused",
     ),
 ]  # fmt: skip

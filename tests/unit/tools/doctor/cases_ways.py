@@ -10,6 +10,18 @@ kind: Middleware
 metadata: {name: slow}
 spec: {%s: {}}
 """
+CTP = """
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {name: main}
+spec: {targetRef: {kind: Gateway, name: main}, timeout: {http: {idleTimeout: %s}}}
+"""
+GCP_POLICY = """
+apiVersion: networking.gke.io/v1
+kind: GCPBackendPolicy
+metadata: {name: app}
+spec: {targetRef: {group: "", kind: Service, name: app}, default: {%s}}
+"""
 BTP = """
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: BackendTrafficPolicy
@@ -141,6 +153,63 @@ CASES = [
         [("DestinationRule/app", "spec host", "app.shop")], name="Istio without a rule",
     ),
     Case(
+        "no-affinity", "direct", [("Ingress/web", "spec ingressClassName", "gce"), ("Ingress/web", NOTE, {})],
+        "Service shop/app", "backend-config", [*GOOGLE, ("X/x", "", BACKEND_CONFIG % ("86400", "GENERATED_COOKIE",
+         "/x"))],
+        also=frozenset({"socket-lifetime"}), name="GKE without a BackendConfig",
+    ),
+    Case(
+        "no-affinity", "route",
+        [("HTTPRoute/web", "spec rules 0 sessionPersistence", GONE), ("Gateway/main", "spec gatewayClassName",
+         "gke-l7-gxlb"),
+         ("X/x", "", GCP_POLICY % "timeoutSec: 86400")],
+        "HTTPRoute shop/web", "sessionPersistence",
+        [("HTTPRoute/web", "spec rules 0 sessionPersistence", GONE), ("Gateway/main", "spec gatewayClassName",
+         "gke-l7-gxlb"),
+         ("X/x", "", GCP_POLICY % "timeoutSec: 86400, sessionAffinity: {type: GENERATED_COOKIE}")],
+        name="GKE's Gateway without affinity",
+    ),
+    Case(
+        "client-ip-affinity", "route",
+        [("HTTPRoute/web", "spec rules 0 sessionPersistence", GONE),
+         ("X/x", "", BTP % "loadBalancer: {type: ConsistentHash, consistentHash: {type: SourceIP}}")],
+        "BackendTrafficPolicy shop/app", "consistentHash", [], name="Envoy Gateway by address",
+    ),
+    Case(
+        "client-ip-affinity", **notes("haproxy.org/", "haproxy", {"load-balance": "source"},
+         {"cookie-persistence": "x"}),
+        field="load-balance", name="HAProxy by address",
+    ),
+    Case(
+        "client-ip-affinity",
+        **notes("haproxy-ingress.github.io/", "haproxy-ingress", {"balance-algorithm": "source"},
+         {"affinity": "cookie"}),
+        field="balance-algorithm", name="HAProxy Ingress by address",
+    ),
+    Case(
+        "no-affinity",
+        **notes("haproxy-ingress.github.io/", "haproxy-ingress", {"affinity": "cookie", "service-upstream": "true"},
+                {"affinity": "cookie"}),
+        field="service-upstream", name="HAProxy Ingress with service-upstream",
+    ),
+    Case(
+        "no-affinity", "traefik", [("IngressRoute/web", "spec routes 0 services app nativeLB", True)],
+        "IngressRoute shop/web", "nativeLB", [("IngressRoute/web", "spec routes 0 services app nativeLB", False)],
+        name="IngressRoute with nativeLB",
+    ),
+    Case(
+        "no-affinity", **notes("nginx.org/", "nginx", {"websocket-services": "app"},
+                               {"websocket-services": "app",
+                                "sticky-cookie-services": "serviceName=app srv_id expires=1h path=/"}),
+        field="lb-method", name="F5 without a sticky cookie",
+    ),
+    Case(
+        "client-ip-affinity", **notes("nginx.org/", "nginx", {"websocket-services": "app", "lb-method": "ip_hash"},
+                                      {"websocket-services": "app",
+                                       "sticky-cookie-services": "serviceName=app srv_id"}),
+        field="lb-method", name="F5 by address",
+    ),
+    Case(
         "proxy-bypassed", "proxied",
         [("Ingress/web", "spec rules 0 http paths 0 backend service", {"name": "app", "port": {"name": "http"}})],
         "Ingress shop/web", "backend", [],
@@ -226,6 +295,34 @@ CASES = [
     Case(
         "socket-lifetime", "route", [("HTTPRoute/web", "spec rules 0 timeouts request", "30s")], "HTTPRoute shop/web",
         "timeouts.request", [("HTTPRoute/web", "spec rules 0 timeouts request", "1h")],
+    ),
+    Case(
+        "idle-timeout", **notes("nginx.org/", "nginx",
+                                {"websocket-services": "app", "proxy-read-timeout": "10s",
+                                 "sticky-cookie-services": "serviceName=app srv_id"},
+                                {"websocket-services": "app", "proxy-read-timeout": "1m",
+                                 "sticky-cookie-services": "serviceName=app srv_id"}),
+        field="proxy-read-timeout", name="F5's read time-out",
+    ),
+    Case(
+        "idle-timeout",
+        **notes("haproxy-ingress.github.io/", "haproxy-ingress", {"affinity": "cookie", "timeout-tunnel": "10s"},
+                {"affinity": "cookie", "timeout-tunnel": "1h", "timeout-server": "10s"}),
+        field="timeout-tunnel", name="HAProxy Ingress's tunnels",
+    ),
+    Case(
+        "idle-timeout", "route", [("X/x", "", CTP % "5s")], "ClientTrafficPolicy shop/main", "idleTimeout",
+        [("X/x", "", CTP % "0s")], name="Envoy's client idle time-out",
+    ),
+    Case(
+        "socket-lifetime", "route", [("HTTPRoute/web", "spec rules 0 timeouts", {"backendRequest": "1m30s"})],
+        "HTTPRoute shop/web", "timeouts.backendRequest", [("HTTPRoute/web", "spec rules 0 timeouts", {})],
+        name="a route's backendRequest",
+    ),
+    Case(
+        "socket-lifetime", "route", [("X/x", "", GCP_POLICY % "timeoutSec: 30")], "GCPBackendPolicy shop/app",
+         "timeoutSec",
+        [("X/x", "", GCP_POLICY % "timeoutSec: 3600")], name="GKE's Gateway policy",
     ),
     Case(
         "socket-lifetime", "direct", [*GOOGLE, ("X/x", "", BACKEND_CONFIG % ("30", "GENERATED_COOKIE", "/healthz"))],

@@ -118,7 +118,7 @@ async def test_config_maps_that_are_forbidden_leave_the_settings_unknown() -> No
     assert [lost.text for lost in reading.unread] == [
         "could not look at configmaps: needs get on configmaps in namespace shop"
     ]
-    assert rules(reading) <= {"affinity-unproven"}
+    assert rules(reading) == set()
 
 
 async def test_an_answer_that_is_an_error_is_said() -> None:

@@ -4,14 +4,18 @@ import re
 from pathlib import Path
 
 import click
+import yaml
+from click.testing import CliRunner
 
 from stickyproxy.cli import run
 from stickyproxy.tools.doctor.command import doctor
 from stickyproxy.tools.doctor.findings import PAGE
 from stickyproxy.tools.doctor.proxies import DEFAULTS
+from stickyproxy.tools.doctor.resources import CONFIG_MAP, RESOURCES
 from stickyproxy.tools.doctor.rules import RULES
 
 ROOT = Path(__file__).parents[4]
+NAIVE = ROOT / "tests" / "cluster" / "doctor" / "faulty" / "naive" / "app.yaml"
 TEXT = (ROOT / PAGE).read_text("utf-8")
 
 
@@ -35,3 +39,22 @@ def test_defaults_of_the_proxy_are_those_of_its_command_line_and_its_image() -> 
         default = options[name].default
         given = default[0] if isinstance(default, tuple) else default
         assert image.get(name.upper().replace("-", "_"), given) == value, name
+
+
+def test_the_readmes_example_is_what_is_printed() -> None:
+    """Between its first line and the places where it says that it leaves something out."""
+    block = (ROOT / "README.md").read_text("utf-8").partition("```console\n$ stickyproxy doctor")[2].partition("```")[0]
+    _, _, *lines = block.splitlines()
+    printed = CliRunner().invoke(doctor, ["-n", "shop", "-f", str(NAIVE)]).stdout
+    parts = "\n".join(lines).split("[...]\n")
+    assert len(parts) > 1
+    for part in parts:
+        assert part in printed, part
+
+
+def test_the_role_names_every_kind_that_is_listed_in_a_namespace() -> None:
+    """And no other: a kind that is forgotten there would never be seen by who follows the example."""
+    documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "doctor" / "rbac.yaml").read_text())
+    role = next(d for d in documents if d["kind"] == "Role")
+    named = {(g, r) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"]}
+    assert named == {(r.group, r.plural) for r in (*RESOURCES, CONFIG_MAP) if r.namespaced}

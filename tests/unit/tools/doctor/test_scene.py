@@ -42,6 +42,16 @@ def test_a_database_that_has_the_apps_name_is_no_app() -> None:
         names(scene_of(objects))
 
 
+def test_of_several_containers_the_app_is_the_one_that_says_so() -> None:
+    """And its probes count, not those of what stands before it in the same pod."""
+    objects = setup("proxied")
+    gate = {"name": "gate", "image": "oauth2-proxy:7", "readinessProbe": {"httpGet": {"path": "/", "port": 4180}}}
+    objects[0]["spec"]["template"]["spec"]["containers"].insert(0, gate)
+    scene = scene_of(objects)
+    assert [app.container.name for app in scene.apps] == ["app"]
+    assert not findings(objects), said(findings(objects))
+
+
 @pytest.mark.parametrize(
     "edits",
     [
@@ -128,3 +138,27 @@ def test_an_ingress_with_nobodys_class_and_annotations_is_not_judged() -> None:
     edits: list[Edit] = [("Ingress/web", "spec ingressClassName", GONE), ("Ingress/web", "metadata annotations", GONE)]
     found = findings(change(setup("direct"), edits))
     assert [f.rule.id for f in found] == ["affinity-unproven"]
+
+
+def test_a_proxy_that_may_lead_to_the_app_is_no_reason_to_doubt() -> None:
+    """In files its Service may be among others; in a cluster a Service that is not there is a fault of its own."""
+    edits: list[Edit] = [("ConfigMap/stickyproxy", "data STICKYPROXY_KUBERNETES_SERVICE", "other")]
+    assert not findings(change(setup("proxied"), edits), live=False)
+    found = findings(change(setup("proxied"), edits), live=True)
+    assert {f.rule.id for f in found} == {"affinity-unproven", "proxy-service-missing"}
+
+
+def test_a_role_that_is_in_other_manifests_may_give_the_right() -> None:
+    edits: list[Edit] = [("RoleBinding/stickyproxy", "roleRef", {"kind": "ClusterRole", "name": "view"})]
+    assert not findings(change(setup("proxied"), edits), live=False)
+    assert {f.rule.id for f in findings(change(setup("proxied"), edits), live=True)} == {"proxy-role"}
+
+
+def test_replicas_that_are_ready_have_the_right_wherever_it_comes_from() -> None:
+    edits: list[Edit] = [
+        ("RoleBinding/stickyproxy", "", GONE),
+        ("Deployment/stickyproxy", "status", {"readyReplicas": 2}),
+    ]
+    objects = change(setup("proxied"), edits)
+    assert not findings(objects, unread=("ClusterRoleBinding",))
+    assert {f.rule.id for f in findings(objects)} == {"proxy-role"}
