@@ -28,7 +28,7 @@ QUICK = ("--idle", "0")
 async def forgotten(replicas: list[Replica], before: int) -> int:
     """Wait until the replicas have forgotten all pages that they built; give how many that were."""
     async with asyncio.timeout(FORGOTTEN_S):
-        while (counts := total(replicas))["page"] != counts["gone"]:
+        while (counts := total(replicas))["page"] != counts["gone"]:  # noqa: ASYNC110  another process writes
             await asyncio.sleep(0.1)
     return counts["page"] - before
 
@@ -60,7 +60,7 @@ async def test_an_interrupt_closes_all_pages(replicas: list[Replica], ports: lis
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(FORGOTTEN_S):
-            while total(replicas)["page"] - before < 9:  # all visitors and the prober
+            while total(replicas)["page"] - before < 9:  # noqa: ASYNC110  all visitors and the prober
                 await asyncio.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(process.communicate(), FORGOTTEN_S)
