@@ -177,6 +177,7 @@ def cli() -> None:
 @option("cookie-max-age", DURATION, None, "Lifetime of the cookie; none: until the browser ends.")
 @option("trusted-proxy", Value("CIDR", parse_networks), ("private",),
          "Whose X-Forwarded-* are believed: a CIDR, `private` or `none`. Repeatable.", multiple=True)  # fmt: skip
+@flag("accept-proxy-protocol", "Connections begin with a header of the PROXY protocol, v1 or v2; others are closed.")
 @option("health-path", Value("PATH", parse_path), None,
          "Path on the main port that is answered like /readyz. Repeatable.", multiple=True)  # fmt: skip
 @option("prober", Value("TEXT", parse_prober, apart=r"\s*,\s*"), None,

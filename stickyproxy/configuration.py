@@ -61,6 +61,12 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         raise click.UsageError(f"--{error}", ctx) from None
     hash_key: HashKey = options["hash_key"]
     networks: list[Network] = [network for group in options["trusted_proxy"] for network in group]
+    if options["accept_proxy_protocol"] and not networks:
+        raise click.UsageError(
+            "--accept-proxy-protocol: expected a --trusted-proxy, from which alone connections are taken then, "
+            "found none",
+            ctx,
+        )
     data_plane = Settings(
         affinity=AffinitySettings(
             hash_key=hash_key if options["affinity"] == "hash" else None,
@@ -87,6 +93,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         sidecar=_sidecar(ctx, options, times),
         failures=FailureSettings(eject_after=options["eject_after"]),
         trusted=tuple(networks),
+        proxy_protocol=options["accept_proxy_protocol"],
         keepalive_s=options["tcp_keepalive"],
     )
     return ServiceSettings(

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from stickyproxy import __version__
 from stickyproxy.core.backends import Phase
 from stickyproxy.core.limits import Limit
+from stickyproxy.core.proxy_protocol import HeaderProblem
 from stickyproxy.core.status import Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -95,6 +96,14 @@ class StatusCollector(Collector):
         for limit in Limit:
             limits.add_metric([limit.value], counters.limits[limit])
         yield limits
+        headers = CounterMetricFamily(
+            "stickyproxy_refused_headers",
+            "Connections closed because they did not begin as --accept-proxy-protocol wants, by reason.",
+            labels=["reason"],
+        )
+        for reason in HeaderProblem:
+            headers.add_metric([reason.value], counters.refused_headers[reason])
+        yield headers
 
 
 def render(status: Status) -> bytes:

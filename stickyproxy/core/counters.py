@@ -4,6 +4,7 @@ from collections import Counter
 
 from stickyproxy.core.backends import Pick, Pin
 from stickyproxy.core.limits import Limit
+from stickyproxy.core.proxy_protocol import HeaderProblem
 
 
 class Counters:
@@ -11,7 +12,7 @@ class Counters:
 
     __slots__ = (
         "asset_retries", "connections", "dials", "ejections", "failures", "faults", "kept", "limits", "moved", "new",
-        "open_connections", "probes", "responses", "retries", "retries_denied", "returns", "tunnels",
+        "open_connections", "probes", "refused_headers", "responses", "retries", "retries_denied", "returns", "tunnels",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class Counters:
         self.kept = 0
         self.moved: Counter[str] = Counter()  # moved pins by cause
         self.faults: Counter[str] = Counter()  # own answers by reason
+        self.refused_headers: Counter[str] = Counter(dict.fromkeys(HeaderProblem, 0))  # of the PROXY protocol
         self.limits: Counter[str] = Counter(dict.fromkeys(Limit, 0))  # times a limit was hit, by its name
 
     def add(self, other: "Counters") -> None:

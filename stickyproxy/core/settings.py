@@ -146,6 +146,8 @@ class Settings:
     sidecar: SidecarSettings | None = None
     """None: the proxy does not stand in a pod of the app."""
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS
+    proxy_protocol: bool = False
+    """Every connection begins with a header of the PROXY protocol; those of who is not trusted are refused."""
     keepalive_s: float = 15.0
     """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""
 

@@ -78,6 +78,7 @@ class Sweep:
                         admission.found_idle(downstream)
             yield from self._act(passed)
         yield from self._tunnels()
+        yield from self._prefaces()
         admission.all_seen()
 
     def _act(self, passed: "list[Downstream]") -> Iterator[bool]:
@@ -107,3 +108,12 @@ class Sweep:
                     acted += 1
                     if not acted % ACTED_ON:
                         yield True
+
+    def _prefaces(self) -> Iterator[bool]:
+        """Look at the connections that have not said yet whose they are."""
+        now = self._proxy.time()
+        late = [preface for preface in self._proxy.admission.prefaces if preface.deadline < now]
+        for number, preface in enumerate(late):
+            if number and not number % ACTED_ON:
+                yield True
+            preface.timed_out()
