@@ -65,6 +65,14 @@ HEAD_TIMEOUT = Fault(408, "head-timeout", "The request's headers did not arrive 
 BODY_TIMEOUT = Fault(408, "body-timeout", "The request's body did not arrive in time.")
 BAD_BODY = Fault(400, "bad-chunk", "The request's body is not validly chunked (RFC 9112 section 7.1).")
 
+REASONS = (
+    *(f.reason for f in (NO_BACKEND, OUT_OF_RESOURCES, RELOAD_LOOP, CONNECT_REFUSED, CONNECT_TIMEOUT, CLOSED_EARLY)),
+    *(f.reason for f in (BAD_RESPONSE, RESPONSE_TIMEOUT, HEAD_TIMEOUT, BODY_TIMEOUT, BAD_BODY)),
+    "broken-off", "head-too-large", "too-many-headers", "unknown-method", "bad-connection", "bad-head", "bad-host",
+    "bad-length", "bad-request-line", "bad-target", "bad-transfer-encoding", "bad-version",
+)  # fmt: skip
+"""All reasons, those of malformed requests among them; `broken-off` is no answer, but the end of one in its middle."""
+
 # A script keeps the address's fragment, which a refresh by the page's head loses.
 _RETRY = """<script>setTimeout(() => location.reload(), {seconds} * 1000)</script>
 <noscript><meta http-equiv="refresh" content="{seconds}"></noscript>

@@ -58,6 +58,8 @@ class TimeSettings:
     """Of a pooled backend connection; below uvicorn's 5 s, so that we close first."""
     linger_s: float = 2.0
     """How long bytes of a refused request are read and dropped, so that the client sees the answer and not a reset."""
+    lost_s: float = 30.0
+    """After which a page that does not come back counts as lost; NiceGUI's client tries again every 1 to 5 s."""
     sweep_s: float = 1.0
     """Between two looks at all deadlines; a deadline is met this much late at the most."""
 

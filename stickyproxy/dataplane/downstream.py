@@ -98,6 +98,7 @@ class Downstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
+        self.proxy.counters.received_bytes += len(data)
         exchange = self._exchange
         if exchange is not None:
             if exchange.request_done:
@@ -110,6 +111,11 @@ class Downstream(asyncio.Protocol):
             self._begin(head, b"")
         else:
             self._advance(data)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        self.proxy.counters.sent_bytes += len(data)
+        self.transport.write(data)
 
     def hold(self, data: bytes) -> None:
         """Keep bytes that belong to the next request, and read no more until its turn."""
@@ -212,7 +218,7 @@ class Downstream(asyncio.Protocol):
         self._unread = head.fields.length != 0
         self.last = head.fields.close or self._unread or proxy.parting
         health = proxy.health()
-        self.transport.write(
+        self.send(
             respond(
                 200 if health.ready else 503,
                 f"{health.text}\n".encode(),
@@ -226,9 +232,9 @@ class Downstream(asyncio.Protocol):
         """Answer something that is no request we may pass on; nothing behind it can be understood."""
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
-        counters.responses[fault.status // 100] += 1
+        counters.count_own(fault.status)
         self._unread = self.last = True
-        self.transport.write(answer(fault, close=True))
+        self.send(answer(fault, close=True))
 
     # What the exchange asks for.
 
@@ -252,14 +258,17 @@ class Downstream(asyncio.Protocol):
         else:
             self._close()
 
-    def become_tunnel(self, upstream: "Upstream") -> Tunnel:
+    def become_tunnel(self, upstream: "Upstream", *, websocket: bool) -> Tunnel:
         """Give both connections to a tunnel, with the bytes that came behind the request's head."""
         held, self._held = self._held, b""
         if held:
             upstream.transport.write(held)
         self.resume_reading()
         self._exchange = None
-        tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy)
+        tunnel = Tunnel(
+            self.transport, upstream.transport, upstream.pool.load, self.proxy, upstream.pool.backend.identity,
+            websocket=websocket,
+        )  # fmt: skip
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self, tunnel)
         if self._ended and tunnel.downstream is not None:

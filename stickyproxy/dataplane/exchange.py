@@ -66,6 +66,10 @@ class Exchange:
     """The backend's connection ends with the response's body."""
     _unframed = False
     """Only the end of the client's connection tells the body's."""
+    began = 0.0
+    """When a backend was picked for it, or it began to wait for another's fetch: loop time, 0 before."""
+    _first_byte = 0.0
+    """When the final response's head was sent, where its end was still to come."""
     _interims = 0
     _retried = False
 
@@ -94,7 +98,8 @@ class Exchange:
                     return
                 self._flight = self.proxy.assets.board(key, self)
                 if self._flight.waiting:
-                    self.downstream.deadline = self.proxy.time() + self.proxy.times.response_s
+                    self.began = self.proxy.time()
+                    self.downstream.deadline = self.began + self.proxy.times.response_s
                     return
         elif fields.tokens:
             pick = self.proxy.snapshot.settled.get(fields.tokens[0])
@@ -124,8 +129,9 @@ class Exchange:
         downstream.last = downstream.last or self.proxy.parting
         close = b"\r\nConnection: close" if downstream.last else b""
         response = asset.answer(now, self.head.fields.value(b"if-none-match") or b"", close)
-        self.proxy.counters.responses[int(response[9:10])] += 1
-        downstream.transport.write(response)
+        self.proxy.counters.count_own(int(response[9:12]))
+        self.proxy.counters.whole.observe(now - (self.began or now))
+        downstream.send(response)
         downstream.finished(now, request_done=True)
 
     def _choose(self, cause: Cause = Cause.NONE) -> Pick | None:
@@ -149,6 +155,8 @@ class Exchange:
         proxy = self.proxy
         pool = proxy.pools.get(pick.backend.identity) or proxy.pool_of(pick.backend)
         now = self.proxy.time()
+        if not self.began:
+            self.began = now
         upstream = None
         # A socket gets a connection of its own: uvicorn may still be about to end the exchange before it there, and
         # then closes the connection 5 s later as an idle one, whatever it has become.
@@ -269,7 +277,7 @@ class Exchange:
             self._break_off()
             return
         if out:
-            self.downstream.transport.write(out)
+            self.downstream.send(out)
         if reader.done:
             self._finish(clean=taken == len(data))
 
@@ -304,7 +312,7 @@ class Exchange:
                 self._bad_response()
                 return
             if self.head.minor:  # HTTP/1.0 knows no interim responses (RFC 9110 section 15.2)
-                self.downstream.transport.write(_lines(response.kept, data, end) + b"\r\n\r\n")
+                self.downstream.send(_lines(response.kept, data, end) + b"\r\n\r\n")
             data = data[end:]
             if not data:
                 return
@@ -312,7 +320,9 @@ class Exchange:
     def _send_response(self, response: ResponseHead, data: bytes, end: int) -> None:
         """Send the final head and what came behind it (`data` from `end` on), and get ready for the rest."""
         downstream, pick, counters, length = self.downstream, self.pick, self.proxy.counters, response.length
+        upstream = self.upstream
         assert pick is not None
+        assert upstream is not None
         kept, added = response.kept, b""
         reader: BodyReader | None = None
         if self._steering is not None and self._steering.own:
@@ -341,11 +351,12 @@ class Exchange:
                 if self.head.minor:
                     added = b"\r\nTransfer-Encoding: chunked"
         if pick.pin is _KEPT:
-            counters.kept += 1
+            counters.requests[response.status // 100 * 4] += 1  # where those stand that were kept
         else:
-            counters.count_pick(pick)
+            counters.count_request(response.status, pick)
             if pick.sticky and not response.shared:
                 added += self._cookie_line(pick)
+        upstream.pool.tally.requests += 1
         plain = length == CHUNKED and not self.head.minor
         if response.chunked and not self.head.minor:
             kept = drop_fields(_lines(kept, data, end), (b"transfer-encoding",))
@@ -358,19 +369,20 @@ class Exchange:
             added += b"\r\nConnection: close"
         if response.close:
             self._persistent = False
-        counters.responses[response.status // 100] += 1
         if self.request_done:
             downstream.deadline = 0.0
         behind = len(data) - end
         if reader is None and length >= 0 and behind <= length:  # as nearly always: nothing came behind it
             if kept is not None or added:
                 data = b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, data[end:])
-            downstream.transport.write(data)
+            downstream.send(data)
             if behind == length:
                 self._finish(clean=True)
             else:
+                self._first_byte = self.proxy.time()
                 self._response = LengthReader(length - behind)
             return
+        self._first_byte = self.proxy.time()
         if reader is None:
             reader = body_reader(length, plain=plain)
         self._response = reader
@@ -378,7 +390,7 @@ class Exchange:
             body, taken = reader.feed(data[end:])
         except BadBodyError:
             body, taken = b"", -1
-        downstream.transport.write(b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, body))
+        downstream.send(b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, body))
         if taken < 0:
             self._break_off()
         elif reader.done:
@@ -407,14 +419,14 @@ class Exchange:
         cookie = self._cookie_line(pick) if pick.to_hand_out else b""
         handshake = self._steering.handshake() if self._steering is not None else None
         behind = data[end:] if handshake is None else handshake.feed(data[end:])
-        downstream.transport.write(
+        downstream.send(
             b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"
             % (response.kept or b"", response.upgrade, cookie, behind)
         )
-        self.proxy.counters.responses[1] += 1
-        self.proxy.counters.count_pick(pick)
+        self.proxy.counters.count_request(101, pick)
+        upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
-        tunnel = downstream.become_tunnel(upstream)
+        tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)
 
@@ -437,6 +449,10 @@ class Exchange:
     def _finish(self, *, clean: bool) -> None:
         """End with a whole response; `clean`: the backend sent nothing behind it."""
         now = self.proxy.time()
+        if self._first_byte:
+            self._count_time(now)
+        else:  # as nearly always
+            self.proxy.counters.whole.observe(now - self.began)
         if self._flight is not None:
             self._flight.end(now)
         upstream, self.upstream = self.upstream, None
@@ -457,11 +473,16 @@ class Exchange:
         downstream.last = downstream.last or not self.request_done or self.proxy.parting
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
-        counters.responses[fault.status // 100] += 1
-        downstream.transport.write(
-            answer(fault, html=head.navigation, close=downstream.last, head_only=head.method == b"HEAD")
-        )
-        downstream.finished(self.proxy.time(), request_done=self.request_done)
+        counters.count_own(fault.status)
+        downstream.send(answer(fault, html=head.navigation, close=downstream.last, head_only=head.method == b"HEAD"))
+        now = self.proxy.time()
+        counters.whole.observe(now - (self.began or now))
+        downstream.finished(now, request_done=self.request_done)
+
+    def _count_time(self, now: float) -> None:
+        """Count how long a response took that did not come at once."""
+        self.proxy.counters.first_bytes.observe(self._first_byte - self.began)
+        self.proxy.counters.wholes.observe(now - self.began)
 
     def _bad_response(self) -> None:
         assert self.pick is not None
@@ -472,6 +493,8 @@ class Exchange:
         """End in the middle of a response, so that the client can tell that it is not whole."""
         self._release()
         self.proxy.counters.faults["broken-off"] += 1
+        if self._first_byte:
+            self._count_time(self.proxy.time())
         # Where only the connection's end tells the body's, a clean end would lie: reset it.
         self.downstream.break_off(reset=self._unframed)
 
@@ -521,6 +544,8 @@ class Exchange:
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
+        if self._first_byte:
+            self._count_time(self.proxy.time())
         self._release()
 
     def _release(self) -> None:

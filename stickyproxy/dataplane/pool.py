@@ -6,17 +6,19 @@ takes a connection owns it until `put` or its end.
 
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.balance import Load
+from stickyproxy.core.counters import Tally
 from stickyproxy.dataplane.upstream import Upstream
 
 
 class Pool:
     """Idle connections to one backend; lives as long as the backend is listed or connections to it are open."""
 
-    __slots__ = ("_idle", "_max_idle", "backend", "closed", "failing", "load", "warned")
+    __slots__ = ("_idle", "_max_idle", "backend", "closed", "failing", "load", "tally", "warned")
 
-    def __init__(self, backend: Backend, load: Load, max_idle: int) -> None:
+    def __init__(self, backend: Backend, load: Load, tally: Tally, max_idle: int) -> None:
         self.backend = backend
         self.load = load
+        self.tally = tally
         self.closed = False
         self.failing = False  # the next response is news to `Failures`
         self.warned = False  # the log knows that this backend refuses connections

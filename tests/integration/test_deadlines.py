@@ -65,7 +65,7 @@ async def test_a_silent_connection_is_closed_without_a_word(stage: Stage, asked_
         await client.message()
     assert await client.rest() == b""
     await running.quiet()
-    assert not running.proxy.counters.faults
+    assert not +running.proxy.counters.faults
 
 
 async def test_a_connection_that_is_used_is_not_idle(stage: Stage) -> None:
