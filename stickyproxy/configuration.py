@@ -42,6 +42,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         body_s=_positive(ctx, options, "body_timeout"),
         idle_s=_positive(ctx, options, "idle_timeout"),
         upstream_idle_s=options["upstream_idle_timeout"],
+        tunnel_idle_s=options["tunnel_idle_timeout"],
     )
     secrets = (*_read_secrets(ctx, options["secret_file"]), *options["secret"])
     max_age = options["cookie_max_age"]
@@ -81,6 +82,10 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         limits=LimitSettings(
             head_bytes=options["max_head_bytes"],
             headers=options["max_headers"],
+            body_rate=options["min_body_rate"],
+            buffered_bytes=options["max_buffered"],
+            requests=options["max_requests_per_connection"],
+            pending=options["max_pending_per_backend"],
             connections=options["max_connections"],
             connections_per_client=options["max_connections_per_client"],
         ),

@@ -17,6 +17,7 @@ from stickyproxy.core.ejection import Failure
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
+from stickyproxy.core.limits import Limit
 from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
 from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
@@ -47,6 +48,8 @@ class Exchange:
     request_done = True
     """The whole request has been taken from the client."""
     _body: BodyReader | None = None
+    body_bytes = 0
+    """So much of the request's body has come."""
     _unsent = b""
     """Body bytes that came before there was a connection."""
     _received = b""
@@ -166,8 +169,22 @@ class Exchange:
                 upstream = pool.take(now - self.proxy.times.upstream_idle_s)
         if upstream is not None:
             self._send(upstream, now)
+        elif pool.overloaded(now) and not self.head.fields.upgrade:
+            self._turn_away(pick)
         else:
             self._dialling = self.proxy.loop.create_task(self._dial(pool))
+
+    def _turn_away(self, pick: Pick) -> None:
+        """Add nothing to what waits for a backend in vain: go elsewhere, or say so where that would lose a page."""
+        self.proxy.counters.limits[Limit.PENDING] += 1
+        other = None
+        if pick.pin is Pin.NEW:
+            self._excluded |= {pick.backend.identity}
+            other = self._choose()
+        if other is not None:
+            self._connect(other)
+        else:
+            self._fail(faults.TOO_MANY_PENDING)
 
     async def _dial(self, pool: "Pool") -> None:
         """Open a connection to the picked backend; go on with `_send`, another backend or an answer of our own."""
@@ -223,15 +240,19 @@ class Exchange:
         else:
             unsent, self._unsent = self._unsent, b""
             downstream.resume_reading()
+            self.body_bytes -= len(unsent)  # which are counted once more
             self.send_body(unsent)
+            downstream.account()
 
     def send_body(self, data: bytes) -> None:
         """Pass on bytes of the request's body; what lies behind its end goes back to the downstream connection."""
         downstream = self.downstream
         times = self.proxy.times
+        self.body_bytes += len(data)
         if self.upstream is None:  # not connected yet: hold what has come and stop reading
             self._unsent += data
             downstream.pause_reading()
+            downstream.account()
             return
         assert self._body is not None
         try:
@@ -254,6 +275,12 @@ class Exchange:
             downstream.deadline = 0.0
         if taken < len(data):
             downstream.hold(data[taken:])
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Count the bytes that wait for a connection, or for a backend that does not take them yet."""
+        waiting = len(self._unsent)
+        return waiting + (self.upstream.transport.get_write_buffer_size() if self.upstream is not None else 0)
 
     # The response's way.
 
@@ -426,6 +453,7 @@ class Exchange:
         self.proxy.counters.count_request(101, pick)
         upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
+        upstream.pool.upstreams.discard(upstream)
         tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)

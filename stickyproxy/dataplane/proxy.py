@@ -25,6 +25,7 @@ from stickyproxy.core.ending import TABLE, Event, Stage
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
+from stickyproxy.core.limits import Limit, moves
 from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
 from stickyproxy.core.places import Places, connections_for
@@ -37,6 +38,7 @@ from stickyproxy.core.tunnels import End, judge
 from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.admission import Admission
 from stickyproxy.dataplane.asset_flights import AssetFlights
+from stickyproxy.dataplane.buffered import Buffered
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
@@ -102,6 +104,9 @@ class Proxy:
         places = Places(connections_for(descriptor_limit(), limits.connections), limits.connections_per_client)
         self.admission = Admission(self, places)
         self.sweep = Sweep(self, self._between_rounds)
+        self.buffered = Buffered(limits.buffered_bytes, self._count_dropped)
+        self.tunnel_idle_checks: dict[Tunnel, float] = {}  # when to look next; empty where tunnels may be idle for ever
+        self._least_taken = int(limits.body_rate * settings.times.body_s) or 1
         self._dispersal = Dispersal(self.loop, random, partial(Tunnel.part, end=End.SHUTDOWN))
         self._lags: deque[float] = deque(maxlen=LAG_SWEEPS)
         self._longest_lag_s = 0.0
@@ -150,10 +155,9 @@ class Proxy:
         """Give the pool of a backend of the current snapshot."""
         pool = self.pools.get(backend.identity)
         if pool is None:
-            load = self.balancer.loads[backend.identity]
-            pool = self.pools[backend.identity] = Pool(
-                backend, load, self.counters.tally(backend.identity), self.settings.limits.idle_upstreams
-            )
+            load, tally = self.balancer.loads[backend.identity], self.counters.tally(backend.identity)
+            limits = self.settings.limits
+            pool = self.pools[backend.identity] = Pool(backend, load, tally, limits.idle_upstreams, limits.pending)
             pool.failing = self.failures.ejections.troubled(backend.identity)
         return pool
 
@@ -293,6 +297,8 @@ class Proxy:
         """Take a tunnel into the books."""
         self.counters.tunnels += 1
         self.tunnels.add(tunnel)
+        if self.times.tunnel_idle_s:
+            self.tunnel_idle_checks[tunnel] = self.time() + self.times.tunnel_idle_s
         self._emptied.clear()
         if self.draining:
             self._dispersal.watch((tunnel,))
@@ -300,6 +306,22 @@ class Proxy:
     def tunnel_stalled(self, tunnel: Tunnel) -> None:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
         self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
+        self.buffered.hold(tunnel, tunnel.waiting_bytes)
+
+    def tunnel_flows(self, tunnel: Tunnel) -> None:
+        """Hear that what a tunnel was waiting for has been taken."""
+        self.buffered.hold(tunnel, tunnel.waiting_bytes)
+
+    def _count_dropped(self) -> None:
+        self.counters.limits[Limit.BUFFERED] += 1
+
+    def takes(self, before: int, now: int) -> bool:
+        """Say whether a peer is slow and not gone, which has let `body_s` pass; count it if it is too slow."""
+        if moves(before, now, self._least_taken):
+            return True
+        if now < before:
+            self.counters.limits[Limit.RATE] += 1
+        return False
 
     def tunnel_side_ended(self, tunnel: Tunnel, error: Exception | None, *, client: bool) -> None:
         """Judge why a tunnel ends that nobody here has ended."""
@@ -342,15 +364,26 @@ class Proxy:
         more = tunnel.moved_bytes
         self.ended_tunnels_bytes = received + more[0], sent + more[1]
         self.watched_tunnels.pop(tunnel, None)
+        self.tunnel_idle_checks.pop(tunnel, None)
+        self.buffered.hold(tunnel, 0)
         self.tunnels.discard(tunnel)
         self.leave_place(tunnel.place)
 
     def tunnel_deadline_passed(self, tunnel: Tunnel, unwritten: int) -> None:
         """Drop a tunnel of which nothing has been taken since it had so many bytes unwritten."""
-        if tunnel.unwritten < unwritten:  # slow, but not gone
+        if self.takes(unwritten, tunnel.unwritten):
             self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
         else:
             tunnel.abort(End.IDLE)
+
+    def tunnel_idle_check(self, tunnel: Tunnel) -> None:
+        """Close a tunnel in which no byte has moved for too long, or look again when that could be so."""
+        left_s = self.times.tunnel_idle_s - tunnel.silence_s
+        if left_s > 0:
+            self.tunnel_idle_checks[tunnel] = self.time() + left_s
+        else:
+            del self.tunnel_idle_checks[tunnel]
+            tunnel.close(End.IDLE)
 
     def _between_rounds(self, now: float, lag_s: float) -> None:
         """Do what is to be done once a second; `lag_s`: how late that is."""

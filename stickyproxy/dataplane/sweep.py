@@ -76,7 +76,7 @@ class Sweep:
                 yield True
             looked_at = connections[start : start + LOOKED_AT]
             now = proxy.time()
-            passed = [d for d in looked_at if 0.0 < d.deadline < now]
+            passed = [d for d in looked_at if 0.0 < d.deadline < now or 0.0 < d.review < now]
             if scarce:
                 fresh = now + proxy.times.idle_s - proxy.times.fresh_s
                 for downstream in looked_at:
@@ -84,6 +84,7 @@ class Sweep:
                         admission.found_idle(downstream)
             yield from self._act(passed)
         yield from self._waiting_tunnels()
+        yield from self._idle_tunnels()
         yield from self._tunnel_bytes()
         yield from self._prefaces()
         admission.all_seen()
@@ -94,8 +95,12 @@ class Sweep:
         for number, downstream in enumerate(passed):
             if number and not number % ACTED_ON:
                 yield True
-            if 0.0 < downstream.deadline < proxy.time() and downstream in proxy.downstreams:
+            if downstream not in proxy.downstreams:
+                continue
+            if 0.0 < downstream.deadline < proxy.time():
                 downstream.deadline_passed()
+            elif 0.0 < downstream.review < proxy.time():
+                downstream.review_rate()
 
     def _waiting_tunnels(self) -> Iterator[bool]:
         """Look at the tunnels that wait for a leg to take what there is."""
@@ -112,6 +117,21 @@ class Sweep:
                     del proxy.watched_tunnels[tunnel]
                 elif deadline < now:
                     proxy.tunnel_deadline_passed(tunnel, unwritten)
+                    acted += 1
+                    if not acted % ACTED_ON:
+                        yield True
+
+    def _idle_tunnels(self) -> Iterator[bool]:
+        """Look at the tunnels that could have been idle for too long."""
+        proxy = self._proxy
+        checks = list(proxy.tunnel_idle_checks.items())
+        for start in range(0, len(checks), LOOKED_AT):
+            if start:
+                yield True
+            now, acted = proxy.time(), 0
+            for tunnel, due in checks[start : start + LOOKED_AT]:
+                if due < now and tunnel in proxy.tunnel_idle_checks:
+                    proxy.tunnel_idle_check(tunnel)
                     acted += 1
                     if not acted % ACTED_ON:
                         yield True
