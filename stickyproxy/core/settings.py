@@ -84,9 +84,9 @@ class LimitSettings:
     """Bytes in a second, on average over `TimeSettings.body_s`, that a client must send of a body, or take of an answer
     that waits for it. Far below any network, and enough that nobody can hold a connection for days by a byte a
     minute. 0: any rate."""
-    buffered_bytes: int = 64 << 20
+    buffered_bytes: int = 32 << 20
     """Waiting in memory for slow clients and backends, all together. A slow download holds some 100 KiB, so that this
-    is enough for hundreds that are slow in the very same moment."""
+    is enough for some two hundred that are slow in the very same moment."""
     requests: int = 100_000
     """Of one client connection, which then ends with an answer: connections that never end would keep balancers from
     finding new proxies. 0: any number."""
