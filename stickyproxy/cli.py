@@ -38,6 +38,7 @@ from stickyproxy.options import (
     flag,
     option,
     parse_admin,
+    parse_buffered,
     parse_head_bytes,
     parse_keepalive,
     parse_local,
@@ -201,7 +202,7 @@ def cli() -> None:
          "Bytes a second that a client must send of a body or take of an answer, on average; 0: any.")  # fmt: skip
 @option("tunnel-idle-timeout", DURATION, f"{_TIMES.tunnel_idle_s:g}",
          "Time a socket may stay without a byte in either direction; 0: for ever.")  # fmt: skip
-@option("max-buffered", SIZE, f"{_LIMITS.buffered_bytes >> 20}M",
+@option("max-buffered", Value("SIZE", parse_buffered, numbers=True), f"{_LIMITS.buffered_bytes >> 20}M",
          "Memory for what waits for slow clients and replicas; beyond it the slowest are dropped.")  # fmt: skip
 @option("max-requests-per-connection", LIMIT, str(_LIMITS.requests),
          "Requests after which a client connection ends with the answer; 0: any number.")  # fmt: skip
