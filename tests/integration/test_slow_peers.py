@@ -41,24 +41,19 @@ async def slow_reader(running: Running, backend: RawBackend) -> tuple[Peer, Pump
 
 
 async def test_slow_readers_hold_no_more_than_they_may_and_the_first_are_dropped(stage: Stage) -> None:
-    most = 600_000
+    most = 300_000  # more than one can hold
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=limited(buffered_bytes=most))
-    waiting = running.proxy.buffered
-    pumps = []
-    for number in range(1, 13):
+    waiting, pumps, count = running.proxy.buffered, [], 0
+    while not hits(running, Limit.BUFFERED):
+        count += 1
+        assert count < 200, "so many hold next to nothing"
         _, pump = await slow_reader(running, backend)
         pumps.append(pump)
-        dropped = hits(running, Limit.BUFFERED)
-        await eventually(
-            lambda number=number: len(waiting) + hits(running, Limit.BUFFERED) == number,  # type: ignore[misc]
-            "it stalls, or is dropped",
-        )
+        await eventually(lambda: len(waiting) + hits(running, Limit.BUFFERED) >= count, "it stalls, or others do")
         assert waiting.total <= most
-        assert hits(running, Limit.BUFFERED) >= dropped
-    assert hits(running, Limit.BUFFERED) >= 1
-    assert await stage.clients[0].gone() in (True, False), "it had been slow for longest"
-    assert len(running.downstreams) == 12 - hits(running, Limit.BUFFERED)
+    await stage.clients[0].gone()
+    await eventually(lambda: len(running.downstreams) == count - hits(running, Limit.BUFFERED), "the others stay")
     for pump in pumps:
         await pump.stop()
 
