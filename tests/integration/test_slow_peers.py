@@ -44,16 +44,15 @@ async def test_slow_readers_hold_no_more_than_they_may_and_the_first_are_dropped
     most = 300_000  # more than one can hold
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=limited(buffered_bytes=most))
-    waiting, pumps, count = running.proxy.buffered, [], 0
+    waiting, pumps = running.proxy.buffered, []
     while not hits(running, Limit.BUFFERED):
-        count += 1
-        assert count < 200, "so many hold next to nothing"
+        assert len(pumps) < 200, "so many hold next to nothing"
         _, pump = await slow_reader(running, backend)
         pumps.append(pump)
-        await eventually(lambda: len(waiting) + hits(running, Limit.BUFFERED) >= count, "it stalls, or others do")
+        await eventually(lambda: len(waiting) + hits(running, Limit.BUFFERED) >= len(pumps), "it stalls, or others do")
         assert waiting.total <= most
     await stage.clients[0].gone()
-    await eventually(lambda: len(running.downstreams) == count - hits(running, Limit.BUFFERED), "the others stay")
+    await eventually(lambda: len(running.downstreams) == len(pumps) - hits(running, Limit.BUFFERED), "the others stay")
     for pump in pumps:
         await pump.stop()
 
