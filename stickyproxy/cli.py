@@ -14,6 +14,7 @@ import click
 
 from stickyproxy import __version__
 from stickyproxy.configuration import build_settings
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import parse_hash_key
 from stickyproxy.core.endpoint_slices import parse_service
 from stickyproxy.core.settings import (
@@ -45,6 +46,7 @@ from stickyproxy.options import (
     parse_path,
     parse_prober,
     parse_secret,
+    parse_share,
     parse_workers,
 )  # fmt: skip
 
@@ -223,6 +225,9 @@ def cli() -> None:
 @option("workers", Value("N", parse_workers, numbers=True), "1",
          "Processes that serve, each on a core of its own; auto: as many as there are cores.")  # fmt: skip
 @option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
+@option("access-log", click.Choice([f.value for f in LogFormat]), LogFormat.OFF.value,
+         "A line for each request, to stdout.")  # fmt: skip
+@option("access-log-sample", Value("RATIO", parse_share, numbers=True), "1", "Share of requests that are logged.")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
     """Run the proxy.

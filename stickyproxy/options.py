@@ -125,6 +125,13 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_share(text: str) -> float:
+    """Parse a share above 0, up to 1."""
+    if not re.match(r"\s*(?:0?\.[0-9]{1,9}|[01](?:\.[0-9]{1,9})?)\s*\Z", text) or not 0 < float(text) <= 1:
+        raise ValueError(f"expected a number above 0 and up to 1, found {text!r}")
+    return float(text)
+
+
 ADDRESS = Value("HOST:PORT", parse_address)
 LISTEN = Value("HOST:PORT", lambda text: parse_address(text, lowest_port=0))
 DURATION = Value("DURATION", parse_duration, numbers=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
 from stickyproxy.core.endpoint_slices import ServiceRef
@@ -141,6 +142,16 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged of single requests, to standard output."""
+
+    access: LogFormat = LogFormat.OFF
+    """Off: a busy proxy would write megabytes a second, and the metrics tell what most people ask."""
+    sample: float = 1.0
+    """Share of requests that are logged, drawn by lot, each with the tunnel that it becomes: above 0, up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class SidecarSettings:
     """The app in the same pod, whose network namespace is ours."""
 
@@ -162,6 +173,7 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     help: HelpSettings = field(default_factory=HelpSettings)
     failures: FailureSettings = field(default_factory=FailureSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     sidecar: SidecarSettings | None = None
     """None: the proxy does not stand in a pod of the app."""
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS

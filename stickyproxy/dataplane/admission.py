@@ -143,7 +143,7 @@ class Admission:
 
     async def _serve(self, connection: socket.socket, client: bytes, place: bytes | None) -> None:
         """Give a connection to its protocol, which leaves the place when the connection ends."""
-        downstream = Downstream(self._proxy, client, place)
+        downstream = self._proxy.make_downstream(client, place)
         try:
             await self._loop.connect_accepted_socket(lambda: downstream, connection)
         except (OSError, asyncio.CancelledError):  # it ended on its way in, or we do

@@ -228,10 +228,13 @@ class Downstream(asyncio.Protocol):
         self.deadline = 0.0
         self._requests_left -= 1
         if not self._requests_left:  # below it, there is no limit
-            self.last = True
-            self.proxy.counters.limits[Limit.REQUESTS] += 1
+            self._last_request()
         exchange = self._exchange = Exchange(self, head)
         exchange.start(body)
+
+    def _last_request(self) -> None:
+        self.last = True
+        self.proxy.counters.limits[Limit.REQUESTS] += 1
 
     def _complete(self, fields: RequestFields) -> bytes:
         """Build all that follows the request line upstream."""
