@@ -40,6 +40,7 @@ class StatusCollector(Collector):
         yield from _requests(counters)
         yield from _sessions(counters)
         yield from _failures(status)
+        yield from _limits(counters)
         yield from _assets(status)
         yield from _itself(status)
 
@@ -163,6 +164,16 @@ def _failures(status: Status) -> Iterator[Metric]:
     yield _counter("retries_denied", "Requests not sent again: too many were.", counters.retries_denied)
     used = status.gauges.retry_budget_used
     yield _gauge("retry_budget_used_ratio", "Part of the budget of retries that is used, at the worst worker.", used)
+
+
+def _limits(counters: Counters) -> Iterator[Metric]:
+    yield _labelled_counter("limits_hit", "Limits that were hit, by limit.", "limit", counters.limits)
+    yield _labelled_counter(
+        "refused_headers",
+        "Connections closed because they did not begin as --accept-proxy-protocol wants, by reason.",
+        "reason",
+        counters.refused_headers,
+    )
 
 
 def _assets(status: Status) -> Iterator[Metric]:
