@@ -135,8 +135,6 @@ class App:
         watchdog = Watchdog(stall_log_s, self._stalled, self._log) if stall_log_s else None
         try:
             await self._listen()
-            if watchdog is not None:
-                watchdog.start()
             admin = None
             if self._sockets.admin:
                 # Imported here: it brings aiohttp, which the data plane does without.
