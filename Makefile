@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-extended apiserver lint bench clean
+.PHONY: help demo test test-extended apiserver lint bench soak clean
 
 help: ## list the targets
 	@echo "make demo    run three NiceGUI replicas behind the proxy; more: make demo ARGS='--kill-every 20'"
@@ -18,6 +18,7 @@ help: ## list the targets
 	@echo "make test-extended  tests with other versions of NiceGUI and other frameworks, which take minutes"
 	@echo "make lint    only the checks of style, types and layers"
 	@echo "make bench   measure against other proxies and save the results"
+	@echo "make soak    20 minutes of everything at once, which fail on growth or a leak; more: make soak ARGS='--rate 50'"
 	@echo "make clean   remove .venv and all that the tools leave behind"
 
 demo: $(VENV)/.has-demo
@@ -41,6 +42,9 @@ lint: $(VENV)/.has-dev
 
 bench: $(VENV)/.has-bench
 	$(BIN)/python -m benchmarks --save $(ARGS)
+
+soak: $(VENV)/.has-dev
+	$(BIN)/python -m benchmarks.soak --duration 20m --save $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .nicegui

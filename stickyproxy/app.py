@@ -24,7 +24,7 @@ from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.news import News
 from stickyproxy.core.settings import ServiceSettings
 from stickyproxy.core.values import Address
-from stickyproxy.dataplane.sockets import is_own_host
+from stickyproxy.dataplane.sockets import is_own_host, raise_descriptor_limit
 from stickyproxy.discovery import Discovery
 from stickyproxy.discovery.dns import DnsDiscovery
 from stickyproxy.discovery.static import StaticDiscovery
@@ -135,8 +135,6 @@ class App:
         watchdog = Watchdog(stall_log_s, self._stalled, self._log) if stall_log_s else None
         try:
             await self._listen()
-            if watchdog is not None:
-                watchdog.start()
             admin = None
             if self._sockets.admin:
                 # Imported here: it brings aiohttp, which the data plane does without.
@@ -152,6 +150,8 @@ class App:
             # Modules live as long as the process. Left to the garbage collector, its full rounds would walk through all
             # of them and stop every byte for 0.1 s in the Kubernetes mode.
             gc.freeze()
+            if watchdog is not None:  # not before: until here modules are loaded, which takes its time
+                watchdog.start()
             where = Address(*self._sockets.listen[0].getsockname()[:2])
             by = f" with {self._settings.workers} workers" if self._supervisor is not None else ""
             self._log.info("stickyproxy %s serves on %s%s", __version__, where, by)
@@ -181,7 +181,7 @@ class App:
             await self._supervisor.start()
         if self._proxy is not None:
             for listener in self._sockets.listen:
-                await self._proxy.listen(listener.dup())
+                self._proxy.listen(listener.dup())
 
     async def _drain(self) -> None:
         timeout_s = self._settings.drain_timeout_s
@@ -308,6 +308,8 @@ def run(settings: ServiceSettings, load: Load, arguments: Sequence[str] = ("run"
         sockets = _sockets(settings)
     except ListenError as error:
         raise SettingsError(str(error)) from None
+
+    raise_descriptor_limit()
 
     async def main() -> None:
         await App(settings, load, sockets, arguments).run()

@@ -44,6 +44,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         body_s=_positive(ctx, options, "body_timeout"),
         idle_s=_positive(ctx, options, "idle_timeout"),
         upstream_idle_s=options["upstream_idle_timeout"],
+        tunnel_idle_s=options["tunnel_idle_timeout"],
     )
     secrets = (*_read_secrets(ctx, options["secret_file"]), *options["secret"])
     max_age = options["cookie_max_age"]
@@ -63,6 +64,12 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         raise click.UsageError(f"--{error}", ctx) from None
     hash_key: HashKey = options["hash_key"]
     networks: list[Network] = [network for group in options["trusted_proxy"] for network in group]
+    if options["accept_proxy_protocol"] and not networks:
+        raise click.UsageError(
+            "--accept-proxy-protocol: expected a --trusted-proxy, from which alone connections are taken then, "
+            "found none",
+            ctx,
+        )
     data_plane = Settings(
         affinity=AffinitySettings(
             hash_key=hash_key if options["affinity"] == "hash" else None,
@@ -74,7 +81,16 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             page_ttl_s=_positive(ctx, options, "page_ttl"),
         ),
         times=times,
-        limits=LimitSettings(head_bytes=options["max_head_bytes"], headers=options["max_headers"]),
+        limits=LimitSettings(
+            head_bytes=options["max_head_bytes"],
+            headers=options["max_headers"],
+            body_rate=options["min_body_rate"],
+            buffered_bytes=options["max_buffered"],
+            requests=options["max_requests_per_connection"],
+            pending=options["max_pending_per_backend"],
+            connections=options["max_connections"],
+            connections_per_client=options["max_connections_per_client"],
+        ),
         health=HealthSettings(
             paths=frozenset(options["health_path"]),
             probers=(*PROBERS, *options["prober"]),
@@ -85,6 +101,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         log=LogSettings(LogFormat(options["access_log"]), options["access_log_sample"]),
         failures=FailureSettings(eject_after=options["eject_after"]),
         trusted=tuple(networks),
+        proxy_protocol=options["accept_proxy_protocol"],
         keepalive_s=options["tcp_keepalive"],
         stall_log_s=options["stall_log_after"],
     )

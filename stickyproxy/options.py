@@ -110,6 +110,14 @@ def parse_head_bytes(text: str) -> int:
     return size
 
 
+def parse_buffered(text: str) -> int:
+    """Parse a size from 1 MiB up: below it, a single slow download would be too much."""
+    size = parse_size(text)
+    if size < 1 << 20:
+        raise ValueError(f"expected a size from 1M up, found {text!r}")
+    return size
+
+
 def parse_count(text: str) -> int:
     """Parse a whole number from 1 up."""
     if not re.match(r"\s*[1-9][0-9]{0,8}\s*\Z", text):

@@ -33,7 +33,6 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._log = logging.getLogger("stickyproxy")
         self._listeners: dict[int, socket.socket] = {}
-        self._accepting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._beat_s = 1.0
         self._flush: Callable[[], None] = lambda: None
@@ -49,7 +48,7 @@ class Worker:
         elif name == "news":
             self._plane.hear(*arguments)
         elif name == "accept_on":
-            self._spawn(self._accept_on(*arguments))
+            self._accept_on(*arguments)
         elif name == "leave":
             self._proxy.announce()
         elif name == "drain":
@@ -91,23 +90,19 @@ class Worker:
         if start.settings.stall_log_s:
             Watchdog(start.settings.stall_log_s, self._stalled, self._log).start()
         gc.freeze()
-        self._spawn(self._serve(start.accept_on))
+        self._accept_on(start.accept_on)
+        self.channel.send("serves")
+        self._beat()
 
     def _stalled(self) -> None:
         self._proxy.counters.stalls += 1
-
-    async def _serve(self, numbers: tuple[int, ...]) -> None:
-        await self._accept_on(numbers)
-        self.channel.send("serves")
-        self._beat()
 
     def _beat(self) -> None:
         self.channel.send("beat", self._proxy.counters)
         self._loop.call_later(self._beat_s, self._beat)
 
-    async def _accept_on(self, numbers: tuple[int, ...]) -> None:
-        async with self._accepting:
-            await self._proxy.accept_on([self._listeners[n] for n in numbers if n in self._listeners])
+    def _accept_on(self, numbers: tuple[int, ...]) -> None:
+        self._proxy.accept_on([self._listeners[n] for n in numbers if n in self._listeners])
 
     async def _answer(self, number: int, name: str, *arguments: Any) -> None:
         if name == "report":

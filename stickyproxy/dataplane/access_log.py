@@ -52,8 +52,8 @@ class LoggedDownstream(Downstream):
 
     __slots__ = ("_log", "_received_before", "_sent_before", "received_bytes", "sent_bytes", "started_with")
 
-    def __init__(self, proxy: "Proxy", log: AccessLog) -> None:
-        super().__init__(proxy)
+    def __init__(self, proxy: "Proxy", log: AccessLog, peer: bytes, place: bytes | None) -> None:
+        super().__init__(proxy, peer, place)
         self._log = log
         self.received_bytes = self.sent_bytes = 0
         self._received_before = self._sent_before = 0  # when the last request ended
@@ -75,6 +75,9 @@ class LoggedDownstream(Downstream):
             super()._begin(head, body)
             return
         self.deadline = 0.0
+        self._requests_left -= 1
+        if not self._requests_left:
+            self._last_request()
         exchange = self._exchange = LoggedExchange(self, head)
         exchange.start(body)
 

@@ -18,6 +18,7 @@ from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
+from stickyproxy.core.limits import Limit
 from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
 from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
@@ -48,6 +49,8 @@ class Exchange:
     request_done = True
     """The whole request has been taken from the client."""
     _body: BodyReader | None = None
+    body_bytes = 0
+    """So much of the request's body has come."""
     _unsent = b""
     """Body bytes that came before there was a connection."""
     _received = b""
@@ -127,7 +130,7 @@ class Exchange:
     def _answer_asset(self, asset: Asset) -> None:
         """End with a file from the cache."""
         downstream, now = self.downstream, self.proxy.time()
-        downstream.last = downstream.last or self.proxy.draining
+        downstream.last = downstream.last or self.proxy.parting
         close = b"\r\nConnection: close" if downstream.last else b""
         response = asset.answer(now, self.head.fields.value(b"if-none-match") or b"", close)
         self.proxy.counters.count_own(int(response[9:12]))
@@ -167,8 +170,22 @@ class Exchange:
                 upstream = pool.take(now - self.proxy.times.upstream_idle_s)
         if upstream is not None:
             self._send(upstream, now)
+        elif not self.head.fields.upgrade and pool.overloaded(now):
+            self._turn_away(pick)
         else:
             self._dialling = self.proxy.loop.create_task(self._dial(pool))
+
+    def _turn_away(self, pick: Pick) -> None:
+        """Add nothing to what waits for a backend in vain: go elsewhere, or say so where that would lose a page."""
+        self.proxy.counters.limits[Limit.PENDING] += 1
+        other = None
+        if pick.pin is Pin.NEW:
+            self._excluded |= {pick.backend.identity}
+            other = self._choose()
+        if other is not None:
+            self._connect(other)
+        else:
+            self._fail(faults.TOO_MANY_PENDING)
 
     async def _dial(self, pool: "Pool") -> None:
         """Open a connection to the picked backend; go on with `_send`, another backend or an answer of our own."""
@@ -224,15 +241,19 @@ class Exchange:
         else:
             unsent, self._unsent = self._unsent, b""
             downstream.resume_reading()
+            self.body_bytes -= len(unsent)  # which are counted once more
             self.send_body(unsent)
+            downstream.account()
 
     def send_body(self, data: bytes) -> None:
         """Pass on bytes of the request's body; what lies behind its end goes back to the downstream connection."""
         downstream = self.downstream
         times = self.proxy.times
+        self.body_bytes += len(data)
         if self.upstream is None:  # not connected yet: hold what has come and stop reading
             self._unsent += data
             downstream.pause_reading()
+            downstream.account()
             return
         assert self._body is not None
         try:
@@ -255,6 +276,12 @@ class Exchange:
             downstream.deadline = 0.0
         if taken < len(data):
             downstream.hold(data[taken:])
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Count the bytes that wait for a connection, or for a backend that does not take them yet."""
+        waiting = len(self._unsent)
+        return waiting + (self.upstream.transport.get_write_buffer_size() if self.upstream is not None else 0)
 
     # The response's way.
 
@@ -367,7 +394,7 @@ class Exchange:
         if plain or length == UNTIL_CLOSE:
             self._until_close = length == UNTIL_CLOSE
             self._unframed = downstream.last = True
-        elif not self.request_done or self.proxy.draining:
+        elif not self.request_done or self.proxy.parting:
             downstream.last = True
         if downstream.last:
             added += b"\r\nConnection: close"
@@ -432,6 +459,7 @@ class Exchange:
             self._note_move(pick)
         upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
+        upstream.pool.upstreams.discard(upstream)
         tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)
@@ -488,7 +516,7 @@ class Exchange:
         """End with an answer of our own; nothing of a final response has been sent yet."""
         self._release()
         downstream, head = self.downstream, self.head
-        downstream.last = downstream.last or not self.request_done or self.proxy.draining
+        downstream.last = downstream.last or not self.request_done or self.proxy.parting
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
         counters.count_own(fault.status)

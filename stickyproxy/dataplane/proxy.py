@@ -27,16 +27,21 @@ from stickyproxy.core.events import Gathering, Happening, Kind
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
+from stickyproxy.core.limits import Limit, moves
 from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
+from stickyproxy.core.places import Places, connections_for
 from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.status import BackendStatus, Gauges
 from stickyproxy.core.tunnels import End, judge
+from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.access_log import AccessLog, LoggedDownstream
+from stickyproxy.dataplane.admission import Admission
 from stickyproxy.dataplane.asset_flights import AssetFlights
+from stickyproxy.dataplane.buffered import Buffered
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
@@ -45,7 +50,8 @@ from stickyproxy.dataplane.failures import Failures, failure_of
 from stickyproxy.dataplane.log_writer import LogWriter
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
-from stickyproxy.dataplane.sockets import silence_s, tune_socket
+from stickyproxy.dataplane.sockets import descriptor_limit, silence_s, tune_socket
+from stickyproxy.dataplane.sweep import Sweep
 from stickyproxy.dataplane.tunnel import Tunnel
 
 FIRST_REQUEST_S = 0.05
@@ -58,9 +64,6 @@ STANDARD_OUTPUT = 1
 
 LAG_SWEEPS = 10
 """So many of the last sweeps tell how late the event loop runs: those of some ten seconds."""
-
-BACKLOG = 4096
-"""Connections that may wait to be accepted: after a restart every browser comes at once."""
 
 
 class Proxy:
@@ -88,7 +91,8 @@ class Proxy:
         self.hashing = settings.affinity.hash_key is not None
         self.has_health_paths = bool(settings.health.paths)
         self.stage = Stage.SERVING
-        self.draining = False  # in any stage but the first: asked for every response
+        self.draining = False  # in any stage but the first
+        self.parting = False  # every answer is its connection's last
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
@@ -109,15 +113,19 @@ class Proxy:
         self.drains = Drains(self)
         self._snapshot_change = asyncio.Event()
         self.pools: dict[str, Pool] = {}
-        self._downstreams: set[Downstream] = set()
-        self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
+        self.downstreams: set[Downstream] = set()
+        self.watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
+        limits = settings.limits
+        places = Places(connections_for(descriptor_limit(), limits.connections), limits.connections_per_client)
+        self.admission = Admission(self, places)
+        self.sweep = Sweep(self, self._between_rounds)
+        self.buffered = Buffered(limits.buffered_bytes, self._count_dropped)
+        self.tunnel_idle_checks: dict[Tunnel, float] = {}  # when to look next; empty where tunnels may be idle for ever
+        self._least_taken = int(limits.body_rate * settings.times.body_s) or 1
         self._dispersal = Dispersal(self.loop, random, partial(Tunnel.part, end=End.SHUTDOWN))
-        self._servers: list[asyncio.Server] = []
-        self._sweep_timer: asyncio.TimerHandle | None = None
-        self._sweep_due = 0.0
         self._lags: deque[float] = deque(maxlen=LAG_SWEEPS)
         self._longest_lag_s = 0.0
-        self._ended_tunnels_bytes = (0, 0)  # received from clients, sent to them
+        self.ended_tunnels_bytes = (0, 0)  # received from clients, sent to them
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -175,10 +183,9 @@ class Proxy:
         """Give the pool of a backend of the current snapshot."""
         pool = self.pools.get(backend.identity)
         if pool is None:
-            load = self.balancer.loads[backend.identity]
-            pool = self.pools[backend.identity] = Pool(
-                backend, load, self.counters.tally(backend.identity), self.settings.limits.idle_upstreams
-            )
+            load, tally = self.balancer.loads[backend.identity], self.counters.tally(backend.identity)
+            limits = self.settings.limits
+            pool = self.pools[backend.identity] = Pool(backend, load, tally, limits.idle_upstreams, limits.pending)
             pool.failing = self.failures.ejections.troubled(backend.identity)
         return pool
 
@@ -250,7 +257,7 @@ class Proxy:
                     *self.failures.describe(backend.identity),
                 )
             )  # fmt: skip
-        self._count_tunnel_bytes()
+        self.sweep.count_tunnel_bytes()
         gauges = Gauges(
             self.assets.cache.size if self.assets is not None else 0,
             self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, len(self.absences),
@@ -260,13 +267,13 @@ class Proxy:
         if self.sidecar is not None:
             report = replace(report, app=self.sidecar.line(), signs=self.sidecar.signs())
         if thorough:
-            exchanges = Counter(d.backend.identity for d in self._downstreams if d.backend is not None)
+            exchanges = Counter(d.backend.identity for d in self.downstreams if d.backend is not None)
             report = replace(report, pages=self.drains.open_pages(), exchanges=exchanges)
         return report
 
     def exchanges_at(self, identity: str) -> Iterator[Exchange]:
         """Give the running exchanges that have a connection to a backend."""
-        for downstream in self._downstreams:
+        for downstream in self.downstreams:
             exchange = downstream.exchange
             upstream = exchange.upstream if exchange is not None else None
             if exchange is not None and upstream is not None and upstream.pool.backend.identity == identity:
@@ -274,22 +281,21 @@ class Proxy:
 
     def exchanges_with(self, identity: str) -> int:
         """Count the exchanges that are running with a backend; walks over all connections, for those who wait."""
-        return sum(1 for d in self._downstreams if d.backend is not None and d.backend.identity == identity)
+        return sum(1 for d in self.downstreams if d.backend is not None and d.backend.identity == identity)
 
     # Connections.
 
-    async def listen(self, listener: socket.socket) -> None:
+    def listen(self, listener: socket.socket) -> Acceptor:
         """Accept clients on one more bound socket; what is set on it, accepted connections inherit."""
         tune_socket(listener, self.settings.keepalive_s)
-        server = await self.loop.create_server(self._make_downstream, sock=listener, backlog=BACKLOG)
-        self._servers.append(server)
-        if self._sweep_timer is None:
-            self._sweep_later(self.time())
+        self.sweep.start()
+        return self.admission.listen(listener)
 
-    def _make_downstream(self) -> Downstream:
+    def make_downstream(self, client: bytes, place: bytes | None) -> Downstream:
+        """Make the protocol of a client's connection."""
         if self.access_log is not None:
-            return LoggedDownstream(self, self.access_log)
-        return Downstream(self)
+            return LoggedDownstream(self, self.access_log, client, place)
+        return Downstream(self, client, place)
 
     def tune(self, transport: asyncio.Transport) -> None:
         """Set TCP options on a connection to a backend."""
@@ -297,31 +303,62 @@ class Proxy:
         if connection is not None:
             tune_socket(connection, self.settings.keepalive_s)
 
+    def someone_enters(self) -> None:
+        """Hear that a place has been taken by somebody who is on the way in."""
+        self._emptied.clear()
+
     def downstream_made(self, downstream: Downstream) -> None:
         """Take a new client connection into the books."""
         self.counters.connections += 1
         self.counters.open_connections += 1
-        self._downstreams.add(downstream)
+        self.downstreams.add(downstream)
         self._emptied.clear()
 
-    def downstream_lost(self, downstream: Downstream) -> None:
-        """Strike a client connection that has ended or become a tunnel; idempotent."""
-        if downstream in self._downstreams:
-            self._downstreams.remove(downstream)
+    def downstream_lost(self, downstream: Downstream, tunnel: Tunnel | None = None) -> None:
+        """Strike a client connection that has ended or become a tunnel, which then keeps its place; idempotent."""
+        if downstream in self.downstreams:
+            self.downstreams.remove(downstream)
             self.counters.open_connections -= 1
-            self._check_empty()
+            if tunnel is not None:
+                tunnel.place = downstream.place
+            else:
+                self.leave_place(downstream.place)
+
+    def leave_place(self, place: bytes | None) -> None:
+        """Free a place."""
+        self.admission.left(place)
+        if not self.admission.places.taken:
+            self._emptied.set()
 
     def tunnel_made(self, tunnel: Tunnel) -> None:
         """Take a tunnel into the books."""
         self.counters.tunnels += 1
         self.tunnels.add(tunnel)
+        if self.times.tunnel_idle_s:
+            self.tunnel_idle_checks[tunnel] = self.time() + self.times.tunnel_idle_s
         self._emptied.clear()
         if self.draining:
             self._dispersal.watch((tunnel,))
 
     def tunnel_stalled(self, tunnel: Tunnel) -> None:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
-        self._watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
+        self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
+        self.buffered.hold(tunnel, tunnel.waiting_bytes)
+
+    def tunnel_flows(self, tunnel: Tunnel) -> None:
+        """Hear that what a tunnel was waiting for has been taken."""
+        self.buffered.hold(tunnel, tunnel.waiting_bytes)
+
+    def _count_dropped(self) -> None:
+        self.counters.limits[Limit.BUFFERED] += 1
+
+    def takes(self, before: int, now: int) -> bool:
+        """Say whether a peer is slow and not gone, which has let `body_s` pass; count it if it is too slow."""
+        if moves(before, now, self._least_taken):
+            return True
+        if now < before:
+            self.counters.limits[Limit.RATE] += 1
+        return False
 
     def tunnel_side_ended(self, tunnel: Tunnel, error: Exception | None, *, client: bool) -> None:
         """Judge why a tunnel ends that nobody here has ended."""
@@ -352,7 +389,7 @@ class Proxy:
         self.counters.tunnel_ends[end.value] += 1
         if end in (End.BACKEND, End.BACKEND_GONE):
             self.happenings.add(Happening(Kind.CUT, self.name_of(tunnel.identity), cause=end.value))
-        self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
+        self.watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         self.drains.wake()
         if tunnel.page:
             self.pages.closed(tunnel.page, now)
@@ -362,39 +399,41 @@ class Proxy:
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""
-        received, sent = self._ended_tunnels_bytes
+        received, sent = self.ended_tunnels_bytes
         more = tunnel.moved_bytes
-        self._ended_tunnels_bytes = received + more[0], sent + more[1]
+        self.ended_tunnels_bytes = received + more[0], sent + more[1]
         if tunnel.log is not None:
             tunnel.log.ended(tunnel.end or End.ERROR, self.time(), *more)
             tunnel.log = None
-        self._watched_tunnels.pop(tunnel, None)
+        self.watched_tunnels.pop(tunnel, None)
+        self.tunnel_idle_checks.pop(tunnel, None)
+        self.buffered.hold(tunnel, 0)
         self.tunnels.discard(tunnel)
-        self._check_empty()
+        self.leave_place(tunnel.place)
 
     def _line_dropped(self) -> None:
         self.counters.log_dropped += 1
 
-    def _check_empty(self) -> None:
-        if not self._downstreams and not self.tunnels:
-            self._emptied.set()
+    def tunnel_deadline_passed(self, tunnel: Tunnel, unwritten: int) -> None:
+        """Drop a tunnel of which nothing has been taken since it had so many bytes unwritten."""
+        if self.takes(unwritten, tunnel.unwritten):
+            self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
+        else:
+            tunnel.abort(End.IDLE)
 
-    def _sweep(self) -> None:
-        """Act on all deadlines that have passed."""
-        now = self.time()
-        lag_s = max(0.0, now - self._sweep_due)
+    def tunnel_idle_check(self, tunnel: Tunnel) -> None:
+        """Close a tunnel in which no byte has moved for too long, or look again when that could be so."""
+        left_s = self.times.tunnel_idle_s - tunnel.silence_s
+        if left_s > 0:
+            self.tunnel_idle_checks[tunnel] = self.time() + left_s
+        else:
+            del self.tunnel_idle_checks[tunnel]
+            tunnel.close(End.IDLE)
+
+    def _between_rounds(self, now: float, lag_s: float) -> None:
+        """Do what is to be done once a second; `lag_s`: how late that is."""
         self._lags.append(lag_s)
         self._longest_lag_s = max(self._longest_lag_s, lag_s)
-        for downstream in [d for d in self._downstreams if 0.0 < d.deadline < now]:
-            downstream.deadline_passed()
-        for tunnel, (deadline, unwritten) in list(self._watched_tunnels.items()):
-            if tunnel.at_rest:
-                del self._watched_tunnels[tunnel]
-            elif deadline < now:
-                if tunnel.unwritten < unwritten:  # slow, but not gone
-                    self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
-                else:
-                    tunnel.abort(End.IDLE)
         self.pages.expire(now)
         for absence in self.absences.expire(now).values():
             self.counters.lost[absence.end.value] += 1
@@ -407,22 +446,6 @@ class Proxy:
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
-        self._count_tunnel_bytes()
-        self._sweep_later(now)
-
-    def _sweep_later(self, now: float) -> None:
-        sweep_s = self.settings.times.sweep_s
-        self._sweep_due = now + sweep_s
-        self._sweep_timer = self.loop.call_later(sweep_s, self._sweep)
-
-    def _count_tunnel_bytes(self) -> None:
-        """Add up what tunnels have carried: their legs count for themselves, and this walks over all of them."""
-        received, sent = self._ended_tunnels_bytes
-        for tunnel in self.tunnels:
-            more = tunnel.moved_bytes
-            received += more[0]
-            sent += more[1]
-        self.counters.tunnel_received_bytes, self.counters.tunnel_sent_bytes = received, sent
 
     def _tell_happenings(self) -> None:
         if self.happenings:
@@ -434,8 +457,11 @@ class Proxy:
 
     def stop_accepting(self) -> None:
         """Close the listeners; idempotent."""
-        for server in self._servers:
-            server.close()
+        self.admission.stop()
+
+    def set_parting(self) -> None:
+        """Let answers end their connections while it is time to leave, or while others wait to come in."""
+        self.parting = self.draining or self.admission.crowded
 
     def announce(self) -> None:
         """Be unready from now on, and begin to watch the tunnels that will be closed."""
@@ -447,6 +473,7 @@ class Proxy:
         following, _ = TABLE.get((self.stage, event), (self.stage, None))
         changed, self.stage = following is not self.stage, following
         self.draining = following is not Stage.SERVING
+        self.set_parting()
         return changed
 
     async def leave(self, delay_s: float, timeout_s: float) -> None:
@@ -460,7 +487,7 @@ class Proxy:
         self._advance(Event.DRAIN)
         self.stop_accepting()
         await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
-        for downstream in list(self._downstreams):
+        for downstream in list(self.downstreams):
             downstream.close_if_idle()
         self._dispersal.watch(self.tunnels)
         self._dispersal.start(timeout_s)
@@ -474,9 +501,9 @@ class Proxy:
         self._advance(Event.CLOSE)
         self._dispersal.stop()
         self.stop_accepting()
-        if self._sweep_timer is not None:
-            self._sweep_timer.cancel()
-        for downstream in list(self._downstreams):
+        self.sweep.stop()
+        self.admission.abort()
+        for downstream in list(self.downstreams):
             downstream.transport.abort()
         for tunnel in list(self.tunnels):
             tunnel.abort(End.SHUTDOWN)
@@ -484,7 +511,5 @@ class Proxy:
             pool.close()
         await self._emptied.wait()
         self._tell_happenings()
-        for server in self._servers:
-            await server.wait_closed()
         if self.access_log is not None:
             await self.loop.run_in_executor(None, self.access_log.close)

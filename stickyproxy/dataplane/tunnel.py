@@ -10,7 +10,7 @@ from typing import Protocol
 
 from stickyproxy.core.balance import Load
 from stickyproxy.core.tunnels import Close, End, read_close
-from stickyproxy.dataplane.sockets import unsent_bytes
+from stickyproxy.dataplane.sockets import silence_s, unsent_bytes
 
 CLOSE_FRAME = 0x88
 """First byte of a WebSocket's Close frame; whether one follows is looked at only then."""
@@ -55,6 +55,7 @@ class Leg(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on reading from the other side."""
+        self.tunnel.flows()
         if not self.other.transport.is_closing():
             self.other.transport.resume_reading()
 
@@ -91,6 +92,9 @@ class TunnelOwner(Protocol):
     def tunnel_stalled(self, tunnel: "Tunnel") -> None:
         """Hear that one leg takes no more for now, so that the end of the other might not be noticed."""
 
+    def tunnel_flows(self, tunnel: "Tunnel") -> None:
+        """Hear that a leg takes again what comes."""
+
     def tunnel_side_ended(self, tunnel: "Tunnel", error: Exception | None, *, client: bool) -> None:
         """Hear which side has ended first by itself, before anything is lost; once at the most."""
 
@@ -117,8 +121,8 @@ class Tunnel:
     """
 
     __slots__ = (
-        "_ended_first", "_lost_bytes", "_owner", "downstream", "end", "identity", "load", "log", "page", "said",
-        "upstream", "websocket", "witness",
+        "_ended_first", "_lost_bytes", "_owner", "downstream", "end", "identity", "load", "log", "page", "place",
+        "said", "upstream", "websocket", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +139,7 @@ class Tunnel:
         self.upstream: Leg | None = Leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
         self.page = b""
+        self.place: bytes | None = None  # of its client, which it keeps to the end (core/places.py)
         self.witness: Callable[[], None] | None = None  # makes who stands before the backend's leg step aside
         self.load = load
         self.identity = identity
@@ -208,6 +213,22 @@ class Tunnel:
         """Pass on that a leg takes no more for now."""
         self._owner.tunnel_stalled(self)
 
+    def flows(self) -> None:
+        """Pass on that a leg takes again what comes."""
+        self._owner.tunnel_flows(self)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Count the bytes that wait here for either side."""
+        return sum(leg.transport.get_write_buffer_size() for leg in (self.upstream, self.downstream) if leg is not None)
+
+    @property
+    def silence_s(self) -> float:
+        """Give the seconds since a byte came from either side; 0 where the system does not tell."""
+        return min(
+            (silence_s(leg.transport) for leg in (self.upstream, self.downstream) if leg is not None), default=0.0
+        )
+
     @property
     def open(self) -> bool:
         """Say whether neither leg is lost or closing."""
@@ -246,6 +267,10 @@ class Tunnel:
         for leg in (self.upstream, self.downstream):
             if leg is not None and not leg.transport.is_closing():
                 leg.transport.close()
+
+    def drop(self) -> None:
+        """End at once: too much waits for slow peers, and this one has been slow for longest."""
+        self.abort(End.IDLE)
 
     def abort(self, end: End) -> None:
         """Drop both legs at once; idempotent."""

@@ -184,9 +184,10 @@ class Demo:
     def _introduce(self) -> None:
         say(f"Up: {counted(len(self.replicas))} behind stickyproxy.")
         say()
-        say(f"  page    http://{from_here(self.settings.listen)}/")
-        say(f"  health  http://{from_here(self.settings.admin)}/readyz")
-        say(f"  metrics http://{from_here(self.settings.admin)}/metrics")
+        say(f"  page      http://{from_here(self.settings.listen)}/")
+        say(f"  dashboard http://{from_here(self.settings.admin)}/")
+        say(f"  health    http://{from_here(self.settings.admin)}/readyz")
+        say(f"  metrics   http://{from_here(self.settings.admin)}/metrics")
         say()
         for replica, address in self.replicas.items():
             say(f"  {replica.name:<10} {address}   process {replica.pid}")
@@ -194,6 +195,7 @@ class Demo:
         say("What to try:")
         say("- Open the page, and again in a private window: each browser gets its own replica, told by its colour.")
         say("- Click +1, type, upload: all of it happens in the memory of that one replica. A reload stays there, too.")
+        say("- Open the dashboard beside it: it tells which replica serves how many pages, and what becomes of them.")
         say(f"- Kill a replica (kill -9 {next(iter(self.replicas)).pid}): its pages reload once, on another replica.")
         if self.settings.kill_every_s is not None:
             say(f"- Or just watch: every {self.settings.kill_every_s:g} s a replica is killed here.")

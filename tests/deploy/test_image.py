@@ -16,6 +16,8 @@ import pytest
 from integration.command import reserved
 from needs import missing
 
+from stickyproxy.admin.dashboard import KINDS
+
 from .image import Room, Stage, ignored, parse
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +140,14 @@ def test_it_is_small(built: Room) -> None:
     client = sum(size for file, size in sizes.items() if "/kubernetes/" in file.as_posix()) / 1e6
     print(f"\n/opt/stickyproxy: {total:.0f} MB in {len(sizes)} files, {client:.0f} MB of them the Kubernetes client")
     assert total < MOST_MB
+
+
+def test_the_dashboard_is_in_it_with_the_licence_of_its_charts(built: Room) -> None:
+    (folder,) = (built.opt / "stickyproxy").rglob("stickyproxy/admin/dashboard")
+    source = ROOT / "stickyproxy" / "admin" / "dashboard"
+    for name in KINDS:
+        assert (folder / name).read_bytes() == (source / name).read_bytes(), name
+    assert "Leon Sorokin" in (folder / "uPlot.LICENSE").read_text()
 
 
 def test_bytecode_is_there_for_all_that_a_start_loads(built: Room) -> None:

@@ -18,6 +18,18 @@ LIMIT_S = 120.0
 """For a run of the command on a busy machine; how long one may take is tested apart."""
 
 
+TEST_LIMIT_S = 300
+"""Of a test that says none of its own: several runs, on a machine where twenty other processes run."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test here the longer limit."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_LIMIT_S))
+
+
 @pytest.fixture(scope="session")
 def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:
     """Yield two replicas that several tests share: none may kill them."""

@@ -153,8 +153,8 @@ def traefik(folder: Path, ports: Sequence[int]) -> Iterator[str]:
 {servers}
 """
     )
-    arguments = [command, f"--entryPoints.web.address=127.0.0.1:{port}", f"--providers.file.filename={dynamic}",
-                 "--global.checkNewVersion=false", "--global.sendAnonymousUsage=false", "--log.level=ERROR"]  # fmt: skip
+    arguments = [command, f"--entryPoints.web.address=127.0.0.1:{port}", f"--providers.file.filename={dynamic}"]
+    arguments += ["--global.checkNewVersion=false", "--global.sendAnonymousUsage=false", "--log.level=ERROR"]
     with _serving("traefik", arguments, folder, f"http://127.0.0.1:{port}/") as url:
         yield url
 

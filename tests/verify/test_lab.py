@@ -83,7 +83,8 @@ async def test_an_upload_limit_is_found_with_its_size(ports: list[int], tmp_path
 
 BROKEN: dict[str, tuple[Wrong, tuple[str, ...], set[str], str]] = {
     "strips-upgrade": (Wrong(strips_upgrade=True, fixed=True), (), {"no-upgrade"}, "8 of 8 requests"),
-    "strips-upgrade-and-splits": (Wrong(strips_upgrade=True), (), {"no-upgrade", "poll-split", "socket-elsewhere", "reload-loop"},
+    "strips-upgrade-and-splits": (
+        Wrong(strips_upgrade=True), (), {"no-upgrade", "poll-split", "socket-elsewhere", "reload-loop"},
         "8 of 8 requests",),
     "loses-prefix": (
         Wrong(prefix="/tools/app", fixed=True), (), {"prefix-lost"},

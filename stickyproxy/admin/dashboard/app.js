@@ -244,7 +244,7 @@ function newRow(identity) {
   head.append(name);
   row.append(
     head, cell("state", "state"), cell("pages", "number pages", "Pages"), cell("tunnels", "number", "Sockets"),
-    cell("rate", "number", "Requests/s"), cell("here", "number", "Moved here"), cell("away", "number", "Moved away"),
+    cell("rate", "number", "Requests/s"), cell("here", "number", "Moved in"), cell("away", "number", "Moved out"),
     cell("action", "action"),
   );
   parts.chip = make("span", "chip");

@@ -22,6 +22,11 @@ SOCKETS: Final = 2
 
 APART_S: Final = 1.0
 
+SPOKEN: Final = (
+    aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG,
+)  # fmt: skip
+"""What else comes is the end."""
+
 TRIES: Final = 12
 """Without affinity the poll and the WebSocket find one process by luck."""
 
@@ -84,10 +89,13 @@ async def _listen(ws: aiohttp.ClientWebSocketResponse, limit_s: float, clock: Cl
     with suppress(TimeoutError):
         async with asyncio.timeout(limit_s):
             while True:
-                message = await ws.receive()
-                if message.type is aiohttp.WSMsgType.PING:
-                    await ws.pong(message.data)
-                elif message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.PONG):
+                try:
+                    message = await ws.receive()
+                    if message.type is aiohttp.WSMsgType.PING:
+                        await ws.pong(message.data)
+                except ASKING_ERRORS:  # it ended while we answered
+                    return Silence(clock.now() - last, cut=True)
+                if message.type not in SPOKEN:
                     return Silence(clock.now() - last, cut=True)
                 now = clock.now()
                 longest, last = max(longest, now - last), now

@@ -11,7 +11,7 @@ from stickyproxy.tools.verify.document import find_files, parse_nicegui
 from stickyproxy.tools.verify.packets import parse_open, split_payload
 from stickyproxy.tools.verify.seen import File, Prefix, Probe, Redirect, Seen, Stream, Upload
 from stickyproxy.tools.verify.visitors import Budget, Visitor
-from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Web, origin_of, why
+from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Web, origin_of, why, without_query
 
 PROBERS: Final = ("kube-probe/1.34", "GoogleHC/1.0", "ELB-HealthChecker/2.0")
 
@@ -100,7 +100,7 @@ async def check_redirect(seen: Seen, web: Web, base: str) -> None:
     source = f"{base}/_nicegui_ws"
     answer = await web.ask(source)
     if answer.status:
-        seen.redirect = Redirect(source, answer.location)
+        seen.redirect = Redirect(source, answer.location and without_query(answer.location))
 
 
 async def check_probes(seen: Seen, web: Web, url: str, budget: Budget) -> list[Answer]:

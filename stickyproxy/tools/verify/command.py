@@ -25,9 +25,10 @@ MOST_VISITORS = 100
 
 
 def parse_url(text: str) -> str:
-    """Parse the address of a page; https is meant where no scheme is given, as in a browser."""
+    """Parse the address of a page; without a scheme http is meant on this machine, and https everywhere else."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        text = f"https://{text}"
+        here = re.match(r"(?:localhost|127\.[0-9.]+|\[::1\])(?::|/|\Z)", text)
+        text = f"{'http' if here else 'https'}://{text}"
     try:
         parts = urlsplit(text)
         wrong = parts.scheme.lower() not in ("http", "https") or not parts.hostname or parts.port == 0

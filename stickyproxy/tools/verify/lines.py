@@ -25,7 +25,7 @@ from stickyproxy.tools.verify.packets import (
     split_payload,
 )
 from stickyproxy.tools.verify.seen import Outcome
-from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Web, why
+from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Web, origin_of, why
 
 CLOSE_S: Final = 2.0
 """For the other side to answer a close."""
@@ -58,9 +58,7 @@ def websocket_url(url: str) -> str:
 
 async def connect(web: Web, url: str) -> aiohttp.ClientWebSocketResponse:
     """Open a WebSocket as a browser does; raise one of `ASKING_ERRORS`."""
-    origin = url.split("/_nicegui_ws/")[0].split("?")[0]
-    scheme, _, rest = origin.partition("://")
-    headers = {"Origin": f"{scheme}://{rest.split('/')[0]}", "Cache-Control": "no-cache"}
+    headers = {"Origin": origin_of(url), "Cache-Control": "no-cache"}
     async with asyncio.timeout(web.options.timeout_s):
         return await web.session.ws_connect(
             URL(websocket_url(url), encoded=True), headers=web.headers(url, headers), autoping=False, autoclose=True,
@@ -116,7 +114,7 @@ class WebSocketLine:
         if self.freed_by:
             return Opening(Outcome.SILENT, 101)
         if not self._decided.is_set():
-            await self._is_decided(min(SILENT_S, self.web.options.timeout_s) - FREE_AFTER_S)
+            await self._is_decided(max(0.0, min(SILENT_S, self.web.options.timeout_s) - FREE_AFTER_S))
         if self.speaker.outcome is Outcome.ACCEPTED:
             clock.note("page's handshake", began)
             return Opening(Outcome.ACCEPTED, 101)

@@ -25,7 +25,8 @@ def reached(seen: Seen) -> Iterator[Finding]:
     if landing.login:
         yield found(seen, "login", landing.login)
     elif landing.status >= 400 and not landing.version:
-        yield found(seen, "unreachable", f"{landing.url} answered {landing.status}")
+        reason = f" (stickyproxy's reason: {landing.reason})" if landing.reason else ""
+        yield found(seen, "unreachable", f"{landing.url} answered {landing.status}{reason}")
     elif not landing.version and not seen.plain:
         yield found(seen, "not-nicegui", f"{landing.url} answered {landing.status} without NiceGUI's marks")
     if landing.login_page:

@@ -5,7 +5,6 @@ Laws: whatever happens, pages are closed and connections end; what is told on th
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -22,7 +21,7 @@ from stickyproxy.tools.verify.document import (
 from stickyproxy.tools.verify.lines import connect, shut
 from stickyproxy.tools.verify.seen import Echo, Hop, Landing, Load, PlainSocket, Seen, Step
 from stickyproxy.tools.verify.visitors import Crowd, Visitor
-from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Clock, Options, origin_of, why
+from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Clock, Options, origin_of, why, without_query
 
 Tell = Callable[[float, str], None]
 """Told how much of the run is done (0 to 1), and what comes now."""
@@ -33,7 +32,7 @@ PLAIN_ECHOES: Final = 3
 async def run(options: Options, tell: Tell, lot: Random) -> Seen:
     """Do all checks and give what was seen. lot: draws the order in which visitors come."""
     clock = Clock()
-    seen = Seen(options.url, options.visitors)
+    seen = Seen(without_query(options.url), options.visitors)
     crowd = Crowd(options, clock, lot, seen)
     first = crowd.join()
     silence: asyncio.Task[None] | None = None
@@ -83,7 +82,7 @@ async def _arrive(seen: Seen, first: Visitor, url: str) -> None:
     await first.load(url)
     answer = first.answer
     assert answer is not None
-    seen.hops = [Hop(hop.status, hop.url, hop.location or "") for hop in first.hops]
+    seen.hops = [Hop(hop.status, without_query(hop.url), without_query(hop.location or "")) for hop in first.hops]
     if answer.problem:
         seen.problem = answer.problem
         return
@@ -94,8 +93,9 @@ async def _arrive(seen: Seen, first: Visitor, url: str) -> None:
     path = urlsplit(answer.url).path
     seen.landing = Landing(
         status=answer.status,
-        url=answer.url.partition("?")[0],
+        url=without_query(answer.url),
         version=page.version if page else "",
+        reason=answer.headers.get("X-Stickyproxy-Reason", ""),
         server=answer.headers.get("Server", ""),
         login=sign_of_login(
             status=answer.status,
@@ -106,7 +106,7 @@ async def _arrive(seen: Seen, first: Visitor, url: str) -> None:
             nicegui=page is not None,
         ),
         login_page=page is not None and asks_password(answer.text, path),
-        plain_links=tuple(find_plain_links(answer.text, there)),
+        plain_links=tuple(map(without_query, find_plain_links(answer.text, there))),
         frame_ancestors=_other_sites(answer),
     )
 
@@ -149,8 +149,7 @@ async def _sessions(
             await checks_web.check_upload(seen, first.web, base, first.page.version)
         if silence is not None:
             tell(0.85, f"watching silent WebSockets for {options.idle_s:g} s")
-            with suppress(Exception):
-                await asyncio.shield(silence)
+            await asyncio.shield(silence)
             cut = [s.silent_s for s in seen.silences if s.cut]
             await checks_sessions.outlast(crowd, working, cut)
     finally:
@@ -161,7 +160,7 @@ async def _sessions(
 async def _plain_sockets(seen: Seen, crowd: Crowd, url: str) -> None:
     """Open a WebSocket of any app for each visitor, and see whether bytes pass it."""
     clock = crowd.clock
-    others = [crowd.join() for _ in range(crowd.options.visitors - len(crowd.visitors))]
+    visitors = [Visitor(number, crowd.options, clock) for number in range(crowd.options.visitors)]
 
     async def one(visitor: Visitor) -> None:
         began = clock.now()
@@ -178,7 +177,11 @@ async def _plain_sockets(seen: Seen, crowd: Crowd, url: str) -> None:
             seen.echoes.append(Echo(visitor.number, await _plain_echo(ws, clock)))
         await shut(ws)
 
-    await crowd.wave([crowd.visitors[0], *others], one)
+    try:
+        await crowd.wave(visitors, one)
+    finally:
+        for visitor in visitors:
+            await visitor.web.close()
 
 
 async def _plain_echo(ws: aiohttp.ClientWebSocketResponse, clock: Clock) -> float | None:
@@ -190,7 +193,9 @@ async def _plain_echo(ws: aiohttp.ClientWebSocketResponse, clock: Clock) -> floa
                 message = await ws.receive()
                 if message.type is aiohttp.WSMsgType.PONG:
                     return clock.note("echo on the socket", began)
-                if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
+                if message.type is aiohttp.WSMsgType.PING:
+                    await ws.pong(message.data)
+                if message.type not in checks_idle.SPOKEN:
                     return None
     except ASKING_ERRORS:
         return None

@@ -66,6 +66,8 @@ class Landing:
     url: str
     version: str = ""
     server: str = ""
+    reason: str = ""
+    """Why stickyproxy answered in the app's place, by its header."""
     login: str = ""
     """By what a login shows that is in the way, or empty."""
     login_page: bool = False

@@ -99,6 +99,11 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def without_query(url: str) -> str:
+    """Give an address without its query, in which secrets may stand."""
+    return url.partition("?")[0].partition("#")[0]
+
+
 def why(error: BaseException) -> str:
     """Say in one line what kept a request from being answered."""
     if isinstance(error, TimeoutError):
@@ -153,7 +158,7 @@ class Web:
     def headers(self, url: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give what a request to an address carries: the user's own headers only to the origin they were given for."""
         headers = dict(more or {})
-        if origin_of(url).replace("ws", "http", 1) == self._own:
+        if origin_of(url) == self._own:
             headers |= dict(self.options.headers)
             if self.options.user is not None:
                 headers["Authorization"] = aiohttp.BasicAuth(*self.options.user, encoding="utf-8").encode()

@@ -39,6 +39,12 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.closed = True
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         pass
 
@@ -63,7 +69,7 @@ class Wire(asyncio.Transport):
 
 @pytest.fixture
 async def wire() -> tuple[Downstream, Wire]:
-    downstream = Downstream(Proxy(Settings(), Random(1)))
+    downstream = Downstream(Proxy(Settings(), Random(1)), b"10.0.0.1")
     transport = Wire()
     downstream.connection_made(transport)
     return downstream, transport

@@ -79,7 +79,8 @@ def ids(seen: Seen) -> set[str]:
 
 
 def https(**changes: object) -> Seen:
-    return sticky(url="https://app.test/", landing=replace(LANDING, url="https://app.test/", **changes))  # type: ignore[arg-type]
+    landing = replace(LANDING, url="https://app.test/", **changes)  # type: ignore[arg-type]
+    return sticky(url="https://app.test/", landing=landing)
 
 
 PLAIN_STREAM = (0.01, 0.02)
@@ -96,7 +97,9 @@ MADE_BY: dict[str, Seen] = {
     ),
     "rare-refusal": sticky(attempts=[*wave(1, "first", "aaaaaaaa"), *wave(2, "cut", "aaaarrrr")]),
     "few-visitors": sticky(attempts=wave(1, "first", "aa")),
-    "no-upgrade": sticky(attempts=[*wave(1, "first", "nnnnnnnn", status=400), *wave(2, "first", "aaaaaaaa", "polling")]),
+    "no-upgrade": sticky(
+        attempts=[*wave(1, "first", "nnnnnnnn", status=400), *wave(2, "first", "aaaaaaaa", "polling")]
+    ),
     "socket-silent": sticky(attempts=wave(1, "first", "mmmmmmmm"), echoes=[]),
     "socket-buffered": sticky(echoes=[Echo(0, None, 8192)]),
     "socket-broken": sticky(attempts=wave(1, "first", "aaaaaabb", status=0)),
@@ -162,11 +165,11 @@ NOT_MADE_BY: list[tuple[str, Seen]] = [
     # Sockets in use that a short silence cut as well have no age of their own.
     (
         "age-cut",
-        sticky(ended=[Ended(0, 3.0, 3.0), Ended(0, 3.0, 3.0)], silences=[Silence(3.0, cut=True), Silence(3.1, cut=True)]),
+        sticky(ended=[Ended(0, 3.0, 3.0)] * 2, silences=[Silence(3.0, cut=True)] * 2),
     ),
     (
         "idle-cut",
-        sticky(ended=[Ended(0, 6.0, 2.0), Ended(0, 6.0, 2.0)], silences=[Silence(6.0, cut=True), Silence(6.0, cut=True)]),
+        sticky(ended=[Ended(0, 6.0, 2.0)] * 2, silences=[Silence(6.0, cut=True)] * 2),
     ),
     ("assets-missing", MADE_BY["assets-split"]),
     ("assets-missing", MADE_BY["app-files-missing"]),
@@ -195,7 +198,8 @@ def test_every_finding_has_an_example() -> None:
 def test_a_finding_is_made_by_what_it_is_about(id: str) -> None:
     found = [finding for finding in judge(MADE_BY[id]) if finding.id == id]
     assert len(found) == 1
-    assert all(found[0].evidence) and found[0].evidence
+    assert found[0].evidence
+    assert all(found[0].evidence)
     assert found[0].anchor == f"{DOCUMENT}#{id}"
 
 

@@ -1,0 +1,235 @@
+"""What a run does to the app, what stands in its way, and what is told of other apps than NiceGUI's."""
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from e2e.harness import ROOT, Replica, total
+
+from . import proxies
+from .conftest import run_verify
+from .middle import Wrong, middle
+
+CERTIFICATE = ROOT / "tests" / "fakes" / "loopback.crt", ROOT / "tests" / "fakes" / "loopback.key"
+
+FORGOTTEN_S = 30.0
+"""For NiceGUI to forget closed pages: 3 s, and up to some 10 s more where a poll was cut."""
+
+QUICK = ("--idle", "0")
+
+
+async def forgotten(replicas: list[Replica], before: int) -> int:
+    """Wait until the replicas have forgotten all pages that they built; give how many that were."""
+    async with asyncio.timeout(FORGOTTEN_S):
+        while (counts := total(replicas))["page"] != counts["gone"]:  # noqa: ASYNC110  another process writes
+            await asyncio.sleep(0.1)
+    return counts["page"] - before
+
+
+async def test_no_more_pages_are_opened_than_said_and_the_app_forgets_them(
+    replicas: list[Replica], ports: list[int]
+) -> None:
+    before = total(replicas)["page"]
+    async with middle(ports, Wrong(fixed=True)) as proxy:
+        report = await run_verify(proxy.url, "--visitors", "5", *QUICK)
+    assert report.said["pages"] == {"opened": 6, "not_closed": 0}
+    assert await forgotten(replicas, before) == 6
+
+
+async def test_refused_pages_are_closed_too(replicas: list[Replica], ports: list[int]) -> None:
+    before = total(replicas)["page"]
+    async with middle(ports, Wrong()) as proxy:
+        report = await run_verify(proxy.url, "--visitors", "4", *QUICK)
+    assert report.code == 1
+    opened = total(replicas)["page"] - before
+    assert report.said["pages"]["opened"] == opened <= 6 * 4 + 4
+
+
+async def test_an_interrupt_closes_all_pages(replicas: list[Replica], ports: list[int]) -> None:
+    before = total(replicas)["page"]
+    async with middle(ports, Wrong(fixed=True)) as proxy:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "stickyproxy", "verify", proxy.url, "--idle", "60s", cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(FORGOTTEN_S):
+            while total(replicas)["page"] - before < 9:  # noqa: ASYNC110  all visitors and the prober
+                await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = await asyncio.wait_for(process.communicate(), FORGOTTEN_S)
+    assert process.returncode == 130, errors.decode()
+    assert b"Traceback" not in errors
+    assert await forgotten(replicas, before) == 9
+
+
+async def test_a_replica_that_is_replaced_meanwhile_is_no_fault(ports: list[int]) -> None:
+    """All pages of the first replica are lost at one moment, and none of the second's."""
+    async with middle(ports, Wrong(fails_once_after=8)) as proxy:
+        report = await run_verify(proxy.url, *QUICK)
+    assert report.ids("fault") == set()
+    assert report.ids("doubt") == {"rare-refusal"}
+    assert report.code == 2
+
+
+async def test_few_visitors_prove_nothing(ports: list[int]) -> None:
+    async with middle(ports, Wrong(fixed=True)) as proxy:
+        report = await run_verify(proxy.url, "--visitors", "2", *QUICK)
+    assert (report.code, report.ids("doubt")) == (2, {"few-visitors"})
+
+
+# What stands in the way.
+
+
+async def test_https_with_a_private_certificate_and_an_app_that_does_not_know_of_it(
+    ports: list[int], tmp_path: Path
+) -> None:
+    with proxies.nginx(tmp_path, ports, tls=CERTIFICATE) as url:
+        untrusted = await run_verify(url, *QUICK)
+        insecure = await run_verify(url, "--insecure", *QUICK)
+        trusted = await run_verify(url, "--ca", str(CERTIFICATE[0]), *QUICK)
+    assert (untrusted.code, untrusted.ids()) == (2, {"unreachable"})
+    assert "the certificate is not trusted" in untrusted.evidence("unreachable")
+    for report in (insecure, trusted):
+        assert report.code == 0
+        assert report.ids("warning") == {"redirect-scheme", "cookie-insecure"}
+        assert report.evidence("cookie-insecure") == "the cookie session"
+
+
+async def test_http_login_is_named_and_passed_with_user(ports: list[int]) -> None:
+    secret = "hunter2-and-more"
+    async with middle(ports, Wrong(login=f"me:{secret}", fixed=True)) as proxy:
+        without = await run_verify(proxy.url, *QUICK)
+        wrong = await run_verify(proxy.url, "--user", "me:wrong", *QUICK)
+        right = await run_verify(proxy.url, *QUICK, environment={"STICKYPROXY_VERIFY_USER": f"me:{secret}"})
+    for report in (without, wrong):
+        assert (report.code, report.ids("doubt")) == (2, {"login"})
+        assert report.evidence("login") == "answered 401 (Basic)"
+    assert right.code == 0
+    assert secret not in right.text
+
+
+async def test_a_login_elsewhere_is_named_and_passed_with_a_cookie_that_stays_here(ports: list[int]) -> None:
+    seen: list[web.Request] = []
+
+    async def sso(request: web.Request) -> web.Response:
+        seen.append(request)
+        return web.Response(text="<form><input type=password></form>", content_type="text/html")
+
+    async with serving(sso) as login, middle(ports, Wrong(sends_away=f"{login}?state=secret", fixed=True)) as proxy:
+        cookie = ("--cookie", "other=kept-secret", "--header", "X-Key: kept-secret")
+        without = await run_verify(proxy.url, *cookie, *QUICK)
+        right = await run_verify(proxy.url, *cookie, "--cookie", "session_of_sso=kept-secret", *QUICK)
+    assert (without.code, without.ids("doubt")) == (2, {"login"})
+    assert right.code == 0
+    assert seen
+    assert all("X-Key" not in request.headers for request in seen)
+    assert b"X-Key: kept-secret" in proxy.heads[-1]
+    assert "secret" not in without.text + right.text
+
+
+async def test_a_login_page_of_the_app_is_checked_and_called_so(ports: list[int]) -> None:
+    async with middle(ports, Wrong(fixed=True)) as proxy:
+        report = await run_verify(f"{proxy.url}private", *QUICK)
+    assert report.code == 0
+    assert "login-checked" in report.ids("note")
+    assert report.evidence("login-checked") == "the address led to /login"
+
+
+async def test_nobody_there_could_not_be_told() -> None:
+    async with serving(None) as url:
+        pass
+    report = await run_verify(url)
+    assert (report.code, report.ids()) == (2, {"unreachable"})
+
+
+# Other apps.
+
+
+@asynccontextmanager
+async def serving(handler: object) -> AsyncIterator[str]:
+    """Run an app of aiohttp's that answers everything by one handler."""
+    app = web.Application()
+    if handler is not None:
+        app.router.add_route("*", "/{_:.*}", handler)  # type: ignore[arg-type]
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def plain_app(request: web.Request) -> web.StreamResponse:
+    if request.path == "/ws":
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+    return web.Response(text="<p>no NiceGUI</p>", content_type="text/html")
+
+
+async def test_of_other_apps_only_the_websocket_is_told() -> None:
+    async with serving(plain_app) as url:
+        without = await run_verify(url)
+        with_path = await run_verify(url, "--ws-path", "/ws", "--idle", "2s")
+        wrong_path = await run_verify(url, "--ws-path", "/nothing", *QUICK)
+    for report in (without, with_path):
+        assert (report.code, report.ids()) == (2, {"not-nicegui"})
+    assert "8 of 8 plain WebSockets opened" in with_path.said["proof"]
+    assert any("2 WebSockets stayed open through 2 s" in line for line in with_path.said["proof"])
+    assert (wrong_path.code, wrong_path.ids("fault")) == (1, {"no-upgrade"})
+
+
+async def test_a_plain_websocket_that_is_cut_while_silent_is_measured(ports: list[int], tmp_path: Path) -> None:
+    with proxies.nginx(tmp_path, ports, read_timeout="2s") as url:
+        report = await run_verify(f"{url}plain", "--ws-path", "/echo", "--idle", "5s")
+    assert report.ids("fault") == {"idle-cut"}
+    assert "2 of 2 silent WebSockets ended after 2." in report.evidence("idle-cut")
+
+
+async def test_a_terminal_shows_a_bar_and_a_table(ports: list[int]) -> None:
+    master, slave = pty.openpty()
+    os.set_blocking(master, False)
+    async with middle(ports, Wrong(fixed=True)) as proxy:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "stickyproxy", "verify", proxy.url, *QUICK, cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE, stderr=slave,
+        )  # fmt: skip
+        os.close(slave)
+        out, _ = await asyncio.wait_for(process.communicate(), FORGOTTEN_S)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert "8 visitors come" in shown
+    assert shown.endswith("\x1b[K")
+    lines = out.decode().splitlines()
+    assert "sticky: every page kept its process" in lines
+    assert any(line.startswith("step ") for line in lines)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("version", ["1.4.37", "2.24.2", "3.6.0"])
+@pytest.mark.timeout(900)
+async def test_older_versions_are_known_as_well(version: str, tmp_path: Path) -> None:
+    from e2e.harness import addresses, running_proxy, running_replicas
+    from e2e.prepared import prepared_python
+
+    python = prepared_python(f"nicegui-{version}")
+    app = ROOT / "tests" / "e2e" / "apps" / "classic.py"
+    with running_replicas(2, tmp_path, app=app, python=python) as running:
+        with running_proxy(tmp_path, addresses(running)) as proxy:
+            sound = await run_verify(proxy.url, "--idle", "6s")
+        async with middle([replica.port for replica in running], Wrong()) as spreading:
+            broken = await run_verify(spreading.url, *QUICK)
+    assert (sound.code, sound.said["app"]["nicegui"]) == (0, version)
+    assert sound.ids("fault", "doubt") == set()
+    assert broken.code == 1
+    assert "socket-elsewhere" in broken.ids("fault")
