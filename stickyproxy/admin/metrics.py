@@ -55,9 +55,8 @@ def render(status: Status) -> bytes:
         lines.append(f"# HELP {family.name} {_escaped(family.documentation)}\n# TYPE {family.name} {family.type}\n")
         for name, labels, value, *_ in family.samples:
             shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in sorted(labels.items()))
-            lines.append(
-                f"{name}{{{shown}}} {floatToGoString(value)}\n" if shown else f"{name} {floatToGoString(value)}\n"
-            )
+            number = floatToGoString(value)  # type: ignore[no-untyped-call]
+            lines.append(f"{name}{{{shown}}} {number}\n" if shown else f"{name} {number}\n")
     lines.append("# EOF\n")
     return "".join(lines).encode()
 
