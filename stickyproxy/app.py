@@ -24,7 +24,7 @@ from stickyproxy import __version__
 from stickyproxy.core.news import News
 from stickyproxy.core.settings import ServiceSettings
 from stickyproxy.core.values import Address
-from stickyproxy.dataplane.sockets import is_own_host
+from stickyproxy.dataplane.sockets import is_own_host, raise_descriptor_limit
 from stickyproxy.discovery import Discovery
 from stickyproxy.discovery.dns import DnsDiscovery
 from stickyproxy.discovery.static import StaticDiscovery
@@ -163,7 +163,7 @@ class App:
             await self._supervisor.start()
         if self._proxy is not None:
             for listener in self._sockets.listen:
-                await self._proxy.listen(listener.dup())
+                self._proxy.listen(listener.dup())
 
     async def _drain(self) -> None:
         timeout_s = self._settings.drain_timeout_s
@@ -291,6 +291,8 @@ def run(settings: ServiceSettings, load: Load, arguments: Sequence[str] = ("run"
         sockets = _sockets(settings)
     except ListenError as error:
         raise SettingsError(str(error)) from None
+
+    raise_descriptor_limit()
 
     async def main() -> None:
         await App(settings, load, sockets, arguments).run()

@@ -196,6 +196,10 @@ def cli() -> None:
     "Largest head of a request or a response.",
 )
 @option("max-headers", COUNT, str(_LIMITS.headers), "Most header lines of a request.")
+@option("max-connections", LIMIT, str(_LIMITS.connections),
+         "Most client connections, sockets included; 0: what the limit of open files allows.")  # fmt: skip
+@option("max-connections-per-client", LIMIT, str(_LIMITS.connections_per_client),
+         "Most connections of one address that is no trusted proxy; 0: any number.")  # fmt: skip
 @option(
     "tcp-keepalive",
     Value("DURATION", parse_keepalive, numbers=True),

@@ -72,7 +72,12 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             page_ttl_s=_positive(ctx, options, "page_ttl"),
         ),
         times=times,
-        limits=LimitSettings(head_bytes=options["max_head_bytes"], headers=options["max_headers"]),
+        limits=LimitSettings(
+            head_bytes=options["max_head_bytes"],
+            headers=options["max_headers"],
+            connections=options["max_connections"],
+            connections_per_client=options["max_connections_per_client"],
+        ),
         health=HealthSettings(
             paths=frozenset(options["health_path"]),
             probers=(*PROBERS, *options["prober"]),

@@ -33,7 +33,6 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._log = logging.getLogger("stickyproxy")
         self._listeners: dict[int, socket.socket] = {}
-        self._accepting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._beat_s = 1.0
 
@@ -48,7 +47,7 @@ class Worker:
         elif name == "news":
             self._plane.hear(*arguments)
         elif name == "accept_on":
-            self._spawn(self._accept_on(*arguments))
+            self._accept_on(*arguments)
         elif name == "leave":
             self._proxy.announce()
         elif name == "drain":
@@ -89,10 +88,7 @@ class Worker:
         self._plane.hear(start.news)
         self._beat_s = start.beat_s
         gc.freeze()
-        self._spawn(self._serve(start.accept_on))
-
-    async def _serve(self, numbers: tuple[int, ...]) -> None:
-        await self._accept_on(numbers)
+        self._accept_on(start.accept_on)
         self.channel.send("serves")
         self._beat()
 
@@ -100,9 +96,8 @@ class Worker:
         self.channel.send("beat", self._proxy.counters)
         self._loop.call_later(self._beat_s, self._beat)
 
-    async def _accept_on(self, numbers: tuple[int, ...]) -> None:
-        async with self._accepting:
-            await self._proxy.accept_on([self._listeners[n] for n in numbers if n in self._listeners])
+    def _accept_on(self, numbers: tuple[int, ...]) -> None:
+        self._proxy.accept_on([self._listeners[n] for n in numbers if n in self._listeners])
 
     async def _answer(self, number: int, name: str, *arguments: Any) -> None:
         if name == "report":

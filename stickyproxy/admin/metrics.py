@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from stickyproxy import __version__
 from stickyproxy.core.backends import Phase
+from stickyproxy.core.limits import Limit
 from stickyproxy.core.status import Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -90,6 +91,10 @@ class StatusCollector(Collector):
         for reason, count in counters.faults.items():
             faults.add_metric([reason], count)
         yield faults
+        limits = CounterMetricFamily("stickyproxy_limits_hit", "Limits that were hit, by limit.", labels=["limit"])
+        for limit in Limit:
+            limits.add_metric([limit.value], counters.limits[limit])
+        yield limits
 
 
 def render(status: Status) -> bytes:

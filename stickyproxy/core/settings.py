@@ -51,6 +51,9 @@ class TimeSettings:
     idle_s: float = 75.0
     """Of a kept-alive client connection without a request; longer than the 60 s of common load balancers, so that they
     close first and never send into a closing connection."""
+    fresh_s: float = 1.0
+    """A connection that has been idle for less is not closed to make room for others: who has just connected, or just
+    been answered, is about to ask, and might not ask again."""
     upstream_idle_s: float = 4.0
     """Of a pooled backend connection; below uvicorn's 5 s, so that we close first."""
     linger_s: float = 2.0
@@ -71,6 +74,12 @@ class LimitSettings:
     """Idle connections kept for each backend."""
     interim_responses: int = 32
     """1xx responses before the final one."""
+    connections: int = 0
+    """Client connections, tunnels included; 0: what each process's limit of open files allows, up to
+    `core.places.MOST_CONNECTIONS`."""
+    connections_per_client: int = 0
+    """Of one address; 0: any number, since behind an address may stand a whole company, or an ingress that is not
+    known to be one. Trusted proxies are never counted. Each worker counts by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,7 @@ def share_of(settings: Settings, workers: int) -> Settings:
     """Give the settings of one of several workers: what is a bound for all of them together is divided."""
     return replace(
         settings,
+        limits=replace(settings.limits, connections=-(-settings.limits.connections // workers)),
         help=replace(settings.help, asset_cache_bytes=settings.help.asset_cache_bytes // workers),
         failures=replace(settings.failures, retry_floor=-(-settings.failures.retry_floor // workers)),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
-from stickyproxy.core.forwarded import client_address, forwarded_lines, plain_address, relayed_lines
+from stickyproxy.core.forwarded import client_address, forwarded_lines, relayed_lines
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.sockets import reset_connection, unsent_bytes
@@ -29,19 +29,21 @@ class Downstream(asyncio.Protocol):
     """A client's connection, until it ends or becomes a tunnel.
 
     `deadline` is in loop time, 0 for none. `last`: the connection ends after the current response. `stalled`: the
-    client takes nothing for now.
+    client takes nothing for now. `place`: the address by which the connection is counted, if it is (core/places.py).
     """
 
     __slots__ = (
         "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_repeatable", "_scanned", "_trusted",
-        "_unread", "_unwritten", "deadline", "https", "last", "peer", "proxy", "stalled", "transport",
+        "_unread", "_unwritten", "deadline", "https", "last", "made", "peer", "place", "proxy", "stalled", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
 
-    def __init__(self, proxy: "Proxy") -> None:
+    def __init__(self, proxy: "Proxy", peer: bytes, place: bytes | None = None) -> None:
         self.proxy = proxy
-        self.peer = b""
+        self.peer = peer
+        self.place = place
+        self.made = False
         self.https = False
         self.last = False
         self.deadline = 0.0
@@ -71,6 +73,11 @@ class Downstream(asyncio.Protocol):
         return self._exchange
 
     @property
+    def idle(self) -> bool:
+        """Say whether the connection stands between two requests, or before its first."""
+        return self._exchange is None and not self._held and not self.last and not self.stalled
+
+    @property
     def backend(self) -> Backend | None:
         """Give the backend that the running exchange goes to."""
         pick = self._exchange.pick if self._exchange is not None else None
@@ -85,8 +92,7 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: a first head is awaited like any other, for the idle time."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
-        peername = transport.get_extra_info("peername")
-        self.peer = plain_address(peername[0]) if peername else b"unknown"
+        self.made = True
         self.deadline = self.proxy.time() + self.proxy.times.idle_s
         self.proxy.downstream_made(self)
 
@@ -204,7 +210,7 @@ class Downstream(asyncio.Protocol):
         proxy = self.proxy
         proxy.counters.probes += 1
         self._unread = head.fields.length != 0
-        self.last = head.fields.close or self._unread or proxy.draining
+        self.last = head.fields.close or self._unread or proxy.parting
         health = proxy.health()
         self.transport.write(
             respond(
@@ -255,7 +261,7 @@ class Downstream(asyncio.Protocol):
         self._exchange = None
         tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy)
         self.proxy.tunnel_made(tunnel)
-        self.proxy.downstream_lost(self)
+        self.proxy.downstream_lost(self, tunnel)
         if self._ended and tunnel.downstream is not None:
             tunnel.downstream.eof_received()
         return tunnel

@@ -121,7 +121,7 @@ class Exchange:
     def _answer_asset(self, asset: Asset) -> None:
         """End with a file from the cache."""
         downstream, now = self.downstream, self.proxy.time()
-        downstream.last = downstream.last or self.proxy.draining
+        downstream.last = downstream.last or self.proxy.parting
         close = b"\r\nConnection: close" if downstream.last else b""
         response = asset.answer(now, self.head.fields.value(b"if-none-match") or b"", close)
         self.proxy.counters.responses[int(response[9:10])] += 1
@@ -352,7 +352,7 @@ class Exchange:
         if plain or length == UNTIL_CLOSE:
             self._until_close = length == UNTIL_CLOSE
             self._unframed = downstream.last = True
-        elif not self.request_done or self.proxy.draining:
+        elif not self.request_done or self.proxy.parting:
             downstream.last = True
         if downstream.last:
             added += b"\r\nConnection: close"
@@ -454,7 +454,7 @@ class Exchange:
         """End with an answer of our own; nothing of a final response has been sent yet."""
         self._release()
         downstream, head = self.downstream, self.head
-        downstream.last = downstream.last or not self.request_done or self.proxy.draining
+        downstream.last = downstream.last or not self.request_done or self.proxy.parting
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
         counters.responses[fault.status // 100] += 1

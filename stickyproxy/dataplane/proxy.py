@@ -24,11 +24,14 @@ from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
 from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
+from stickyproxy.core.places import Places, connections_for
 from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.status import BackendStatus
+from stickyproxy.dataplane.acceptor import Acceptor
+from stickyproxy.dataplane.admission import Admission
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
@@ -37,14 +40,12 @@ from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.failures import Failures, failure_of
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.sidecar import Sidecar
-from stickyproxy.dataplane.sockets import tune_socket
+from stickyproxy.dataplane.sockets import descriptor_limit, tune_socket
+from stickyproxy.dataplane.sweep import Sweep
 from stickyproxy.dataplane.tunnel import Tunnel
 
 FIRST_REQUEST_S = 0.05
 """Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
-
-BACKLOG = 4096
-"""Connections that may wait to be accepted: after a restart every browser comes at once."""
 
 
 class Proxy:
@@ -69,7 +70,8 @@ class Proxy:
         self.hashing = settings.affinity.hash_key is not None
         self.has_health_paths = bool(settings.health.paths)
         self.stage = Stage.SERVING
-        self.draining = False  # in any stage but the first: asked for every response
+        self.draining = False  # in any stage but the first
+        self.parting = False  # every answer is its connection's last
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
@@ -84,11 +86,13 @@ class Proxy:
         self.drains = Drains(self)
         self._snapshot_change = asyncio.Event()
         self.pools: dict[str, Pool] = {}
-        self._downstreams: set[Downstream] = set()
-        self._watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
+        self.downstreams: set[Downstream] = set()
+        self.watched_tunnels: dict[Tunnel, tuple[float, int]] = {}  # deadline, and bytes unwritten when it was set
+        limits = settings.limits
+        places = Places(connections_for(descriptor_limit(), limits.connections), limits.connections_per_client)
+        self.admission = Admission(self, places)
+        self.sweep = Sweep(self, self._between_rounds)
         self._dispersal = Dispersal(self.loop, random, Tunnel.part)
-        self._servers: list[asyncio.Server] = []
-        self._sweep_timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -205,13 +209,13 @@ class Proxy:
         if self.sidecar is not None:
             report = replace(report, app=self.sidecar.line(), signs=self.sidecar.signs())
         if thorough:
-            exchanges = Counter(d.backend.identity for d in self._downstreams if d.backend is not None)
+            exchanges = Counter(d.backend.identity for d in self.downstreams if d.backend is not None)
             report = replace(report, pages=self.drains.open_pages(), exchanges=exchanges)
         return report
 
     def exchanges_at(self, identity: str) -> Iterator[Exchange]:
         """Give the running exchanges that have a connection to a backend."""
-        for downstream in self._downstreams:
+        for downstream in self.downstreams:
             exchange = downstream.exchange
             upstream = exchange.upstream if exchange is not None else None
             if exchange is not None and upstream is not None and upstream.pool.backend.identity == identity:
@@ -219,17 +223,15 @@ class Proxy:
 
     def exchanges_with(self, identity: str) -> int:
         """Count the exchanges that are running with a backend; walks over all connections, for those who wait."""
-        return sum(1 for d in self._downstreams if d.backend is not None and d.backend.identity == identity)
+        return sum(1 for d in self.downstreams if d.backend is not None and d.backend.identity == identity)
 
     # Connections.
 
-    async def listen(self, listener: socket.socket) -> None:
+    def listen(self, listener: socket.socket) -> Acceptor:
         """Accept clients on one more bound socket; what is set on it, accepted connections inherit."""
         tune_socket(listener, self.settings.keepalive_s)
-        server = await self.loop.create_server(lambda: Downstream(self), sock=listener, backlog=BACKLOG)
-        self._servers.append(server)
-        if self._sweep_timer is None:
-            self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
+        self.sweep.start()
+        return self.admission.listen(listener)
 
     def tune(self, transport: asyncio.Transport) -> None:
         """Set TCP options on a connection to a backend."""
@@ -237,19 +239,32 @@ class Proxy:
         if connection is not None:
             tune_socket(connection, self.settings.keepalive_s)
 
+    def someone_enters(self) -> None:
+        """Hear that a place has been taken by somebody who is on the way in."""
+        self._emptied.clear()
+
     def downstream_made(self, downstream: Downstream) -> None:
         """Take a new client connection into the books."""
         self.counters.connections += 1
         self.counters.open_connections += 1
-        self._downstreams.add(downstream)
+        self.downstreams.add(downstream)
         self._emptied.clear()
 
-    def downstream_lost(self, downstream: Downstream) -> None:
-        """Strike a client connection that has ended or become a tunnel; idempotent."""
-        if downstream in self._downstreams:
-            self._downstreams.remove(downstream)
+    def downstream_lost(self, downstream: Downstream, tunnel: Tunnel | None = None) -> None:
+        """Strike a client connection that has ended or become a tunnel, which then keeps its place; idempotent."""
+        if downstream in self.downstreams:
+            self.downstreams.remove(downstream)
             self.counters.open_connections -= 1
-            self._check_empty()
+            if tunnel is not None:
+                tunnel.place = downstream.place
+            else:
+                self.leave_place(downstream.place)
+
+    def leave_place(self, place: bytes | None) -> None:
+        """Free a place."""
+        self.admission.left(place)
+        if not self.admission.places.taken:
+            self._emptied.set()
 
     def tunnel_made(self, tunnel: Tunnel) -> None:
         """Take a tunnel into the books."""
@@ -261,39 +276,31 @@ class Proxy:
 
     def tunnel_stalled(self, tunnel: Tunnel) -> None:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
-        self._watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
+        self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
 
     def tunnel_closing(self, tunnel: Tunnel) -> None:
         """Give the second leg of a tunnel a deadline for what is still to be written."""
         now = self.time()
-        self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
+        self.watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         self.drains.wake()
         if tunnel.page:
             self.pages.closed(tunnel.page, now)
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""
-        self._watched_tunnels.pop(tunnel, None)
+        self.watched_tunnels.pop(tunnel, None)
         self.tunnels.discard(tunnel)
-        self._check_empty()
+        self.leave_place(tunnel.place)
 
-    def _check_empty(self) -> None:
-        if not self._downstreams and not self.tunnels:
-            self._emptied.set()
+    def tunnel_deadline_passed(self, tunnel: Tunnel, unwritten: int) -> None:
+        """Drop a tunnel of which nothing has been taken since it had so many bytes unwritten."""
+        if tunnel.unwritten < unwritten:  # slow, but not gone
+            self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
+        else:
+            tunnel.abort()
 
-    def _sweep(self) -> None:
-        """Act on all deadlines that have passed."""
-        now = self.time()
-        for downstream in [d for d in self._downstreams if 0.0 < d.deadline < now]:
-            downstream.deadline_passed()
-        for tunnel, (deadline, unwritten) in list(self._watched_tunnels.items()):
-            if tunnel.at_rest:
-                del self._watched_tunnels[tunnel]
-            elif deadline < now:
-                if tunnel.unwritten < unwritten:  # slow, but not gone
-                    self._watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
-                else:
-                    tunnel.abort()
+    def _between_rounds(self, now: float) -> None:
+        """Do what is to be done once a second."""
         self.pages.expire(now)
         self.drains.wake()
         if self.sidecar is not None:
@@ -302,14 +309,16 @@ class Proxy:
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
-        self._sweep_timer = self.loop.call_later(self.settings.times.sweep_s, self._sweep)
 
     # The end.
 
     def stop_accepting(self) -> None:
         """Close the listeners; idempotent."""
-        for server in self._servers:
-            server.close()
+        self.admission.stop()
+
+    def set_parting(self) -> None:
+        """Let answers end their connections while it is time to leave, or while others wait to come in."""
+        self.parting = self.draining or self.admission.crowded
 
     def announce(self) -> None:
         """Be unready from now on, and begin to watch the tunnels that will be closed."""
@@ -321,6 +330,7 @@ class Proxy:
         following, _ = TABLE.get((self.stage, event), (self.stage, None))
         changed, self.stage = following is not self.stage, following
         self.draining = following is not Stage.SERVING
+        self.set_parting()
         return changed
 
     async def leave(self, delay_s: float, timeout_s: float) -> None:
@@ -334,7 +344,7 @@ class Proxy:
         self._advance(Event.DRAIN)
         self.stop_accepting()
         await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
-        for downstream in list(self._downstreams):
+        for downstream in list(self.downstreams):
             downstream.close_if_idle()
         self._dispersal.watch(self.tunnels)
         self._dispersal.start(timeout_s)
@@ -348,14 +358,12 @@ class Proxy:
         self._advance(Event.CLOSE)
         self._dispersal.stop()
         self.stop_accepting()
-        if self._sweep_timer is not None:
-            self._sweep_timer.cancel()
-        for downstream in list(self._downstreams):
+        self.sweep.stop()
+        self.admission.abort()
+        for downstream in list(self.downstreams):
             downstream.transport.abort()
         for tunnel in list(self.tunnels):
             tunnel.abort()
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()
-        for server in self._servers:
-            await server.wait_closed()

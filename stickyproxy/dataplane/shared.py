@@ -15,6 +15,7 @@ from stickyproxy.core.news import News
 from stickyproxy.core.pages import Page, Pages
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.settings import Settings
+from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.proxy import Proxy
 from stickyproxy.dataplane.tunnel import Tunnel
 
@@ -153,7 +154,7 @@ class SharedProxy(Proxy):
         self.balancer.on_arrival = self._arrived
         self._told_tunnels: dict[str, int] = {}
         self._elsewhere: dict[str, int] = {}
-        self._accepting: dict[int, asyncio.Server] = {}
+        self._accepting: dict[int, Acceptor] = {}
         self._stopped = False
 
     def hear(self, news: News) -> None:
@@ -203,17 +204,14 @@ class SharedProxy(Proxy):
 
     # Listening.
 
-    async def accept_on(self, listeners: Iterable[socket.socket]) -> None:
+    def accept_on(self, listeners: Iterable[socket.socket]) -> None:
         """Accept on these sockets and on no others; what waits on the others stays for whoever accepts there."""
         wanted = {listener.fileno(): listener for listener in listeners}
         for number in self._accepting.keys() - wanted.keys():
-            server = self._accepting.pop(number)
-            self._servers.remove(server)
-            server.close()
+            self.admission.stop(self._accepting.pop(number))
         for number in wanted.keys() - self._accepting.keys():
             if not self._stopped:
-                await self.listen(wanted[number].dup())
-                self._accepting[number] = self._servers[-1]
+                self._accepting[number] = self.listen(wanted[number].dup())
 
     def stop_accepting(self) -> None:
         """Close the listeners for good; idempotent."""

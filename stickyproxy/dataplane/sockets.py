@@ -2,9 +2,11 @@
 
 import asyncio
 import fcntl
+import resource
 import socket
 import struct
 import termios
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,6 +17,23 @@ PROC_NET = Path("/proc/net")
 _FIRST_PIECE_BYTES, _LARGEST_PIECE_BYTES = 256, 1 << 16
 _TCP_INFO_BYTES = 136
 _LAST_DATA_RECV, _BYTES_RECEIVED = 52, 128  # tcpi_last_data_recv, tcpi_bytes_received: offsets in linux/tcp.h
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process, and those it starts, open as many files as it may without asking anybody.
+
+    The soft limit is often 1024 only for the sake of programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # the system has an upper bound of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptor_limit() -> int:
+    """Give how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 30
 
 
 def tune_socket(connection: socket.socket, keepalive_s: float) -> None:

@@ -92,7 +92,7 @@ class Tunnel:
     Made when the two heads of the upgrade have been written; it takes over at once.
     """
 
-    __slots__ = ("_owner", "downstream", "load", "page", "upstream", "witness")
+    __slots__ = ("_owner", "downstream", "load", "page", "place", "upstream", "witness")
 
     def __init__(
         self,
@@ -105,6 +105,7 @@ class Tunnel:
         self.upstream: Leg | None = Leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
         self.page = b""
+        self.place: bytes | None = None  # of its client, which it keeps to the end (core/places.py)
         self.witness: Callable[[], None] | None = None  # makes who stands before the backend's leg step aside
         self.load = load
         self._owner = owner

@@ -390,7 +390,7 @@ class Running:
     @property
     def downstreams(self) -> list[Downstream]:
         """Give the client connections that are no tunnels."""
-        return list(self.proxy._downstreams)
+        return list(self.proxy.downstreams)
 
     async def downstream(self) -> Downstream:
         """Give the only client connection, once it is there."""
@@ -455,7 +455,7 @@ class Stage:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         address = Address(*listener.getsockname()[:2])
-        await proxy.listen(listener)
+        proxy.listen(listener)
         proxy.apply([b.at() if isinstance(b, RawBackend) else b for b in backends])
         running = Running(proxy, address, self)
         self.proxies.append(running)
@@ -492,10 +492,12 @@ class Stage:
             "downstreams": running.downstreams,
             "tunnels": proxy.tunnels,
             "open connections": proxy.counters.open_connections,
+            "places": proxy.admission.places.taken,
+            "places by client": list(proxy.admission.places.clients()),
             "idle upstreams": running.idle,
             "loads": [load for load in proxy.balancer.loads.values() if load.tunnels],
             "waiting exchanges": running.waiting,
-            "watched tunnels": proxy._watched_tunnels,
+            "watched tunnels": proxy.watched_tunnels,
         }
         self.problems += [f"left {name}: {thing}" for name, thing in things.items() if thing]
 

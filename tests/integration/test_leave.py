@@ -109,7 +109,7 @@ async def test_a_tunnel_is_closed_when_its_message_has_ended(stage: Stage, side:
     client, upstream = await open_tunnel(running, backend)
     sender, receiver, message = (client, upstream, CLICK) if side == "client" else (upstream, client, UPDATE)
     leaving = asyncio.ensure_future(running.proxy.leave(0.0, 8.0))
-    await eventually(lambda: not any(server.is_serving() for server in running.proxy._servers), "drains")
+    await eventually(lambda: not running.proxy.admission.acceptors, "drains")
     sender.send(message)
     assert await receiver.exactly(len(message)) == message
     sender.send(message[:10])

@@ -63,7 +63,7 @@ class Wire(asyncio.Transport):
 
 @pytest.fixture
 async def wire() -> tuple[Downstream, Wire]:
-    downstream = Downstream(Proxy(Settings(), Random(1)))
+    downstream = Downstream(Proxy(Settings(), Random(1)), b"10.0.0.1")
     transport = Wire()
     downstream.connection_made(transport)
     return downstream, transport
