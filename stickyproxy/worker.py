@@ -44,6 +44,8 @@ class Worker:
         elif name == "order":
             identity, drain = arguments
             self._plane.order(identity, drain=drain)
+        elif name == "secure":
+            self._plane.secure(*arguments)
         elif name == "news":
             self._plane.hear(*arguments)
         elif name == "accept_on":
@@ -81,6 +83,7 @@ class Worker:
         self._listeners = {number: socket.socket(fileno=number) for number in start.listeners}
         self._proxy = SharedProxy(start.settings, random.SystemRandom(), lambda news: self.channel.send("news", news))
         self._plane = LocalPlane(self._proxy)
+        self._plane.secure(start.material)
         if start.backends is not None:
             self._plane.apply(start.backends)
         for identity in start.ordered:

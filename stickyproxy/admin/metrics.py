@@ -91,6 +91,12 @@ class StatusCollector(Collector):
         for reason, count in counters.faults.items():
             faults.add_metric([reason], count)
         yield faults
+        handshakes = CounterMetricFamily(
+            "stickyproxy_tls_handshakes", "TLS handshakes with clients by what became of them.", labels=["outcome"]
+        )
+        for outcome, count in counters.handshakes.items():
+            handshakes.add_metric([outcome], count)
+        yield handshakes
         limits = CounterMetricFamily("stickyproxy_limits_hit", "Limits that were hit, by limit.", labels=["limit"])
         for limit in Limit:
             limits.add_metric([limit.value], counters.limits[limit])

@@ -10,7 +10,7 @@ class Counters:
     """Totals since the start; nothing here is ever reset or counted down but what is named `open_*`."""
 
     __slots__ = (
-        "asset_retries", "connections", "dials", "ejections", "failures", "faults", "kept", "limits", "moved", "new",
+        "asset_retries", "connections", "dials", "ejections", "failures", "faults", "handshakes", "kept", "limits", "moved", "new",
         "open_connections", "probes", "responses", "retries", "retries_denied", "returns", "tunnels",
     )  # fmt: skip
 
@@ -31,6 +31,7 @@ class Counters:
         self.kept = 0
         self.moved: Counter[str] = Counter()  # moved pins by cause
         self.faults: Counter[str] = Counter()  # own answers by reason
+        self.handshakes: Counter[str] = Counter()  # TLS with clients, by what became of it
         self.limits: Counter[str] = Counter(dict.fromkeys(Limit, 0))  # times a limit was hit, by its name
 
     def add(self, other: "Counters") -> None:

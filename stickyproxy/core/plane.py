@@ -15,6 +15,7 @@ from stickyproxy.core.health import Readiness
 from stickyproxy.core.news import News
 from stickyproxy.core.sidecar import AppSigns
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Remaining, Status
+from stickyproxy.core.tls import TlsMaterial
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Plane(Protocol):
 
     def apply(self, backends: Sequence[Backend]) -> None:
         """Put a whole new set of backends in force."""
+        ...
+
+    def secure(self, material: TlsMaterial) -> None:
+        """Speak TLS with these certificates on connections that begin from now on."""
         ...
 
     def order(self, identity: str, *, drain: bool) -> None:

@@ -14,6 +14,7 @@ from stickyproxy.core.limits import Limit
 from stickyproxy.core.places import Places, descriptors_for
 from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.downstream import Downstream
+from stickyproxy.dataplane.secure_downstream import SecureDownstream, ServerTls
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -95,9 +96,14 @@ class Admission:
 
     async def _serve(self, connection: socket.socket, client: bytes, place: bytes | None) -> None:
         """Give a connection to its protocol, which leaves the place when the connection ends."""
-        downstream = Downstream(self._proxy, client, place)
+        proxy = self._proxy
+        if proxy.client_tls is None:
+            protocol: asyncio.Protocol = (downstream := Downstream(proxy, client, place))
+        else:
+            downstream = SecureDownstream(proxy, client, place)
+            protocol = ServerTls(downstream, proxy.wire, proxy.client_tls)
         try:
-            await self._loop.connect_accepted_socket(lambda: downstream, connection)
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
         except (OSError, asyncio.CancelledError):  # it ended on its way in, or we do
             if not downstream.made:
                 connection.close()

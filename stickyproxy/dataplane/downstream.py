@@ -162,7 +162,13 @@ class Downstream(asyncio.Protocol):
 
     def _await_head(self, data: bytes, scanned: int) -> None:
         if not looks_like_head(data):
-            self._refuse(Fault(400, "bad-request-line", "Expected an HTTP/1.1 request; this port speaks plain HTTP."))
+            self._refuse(
+                Fault(
+                    400,
+                    "bad-request-line",
+                    f"Expected an HTTP/1.1 request; this port speaks {'HTTPS' if self.https else 'plain HTTP'}.",
+                )
+            )
             return
         if not scanned:
             self.deadline = self.proxy.time() + self.proxy.times.head_s

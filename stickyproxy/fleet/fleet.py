@@ -14,6 +14,7 @@ from stickyproxy.core.plane import Plane, Report, remaining, total
 from stickyproxy.core.settings import SidecarSettings
 from stickyproxy.core.sidecar import AppLife, judge_signs
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Remaining, Status
+from stickyproxy.core.tls import TlsMaterial
 
 _NO_DISCOVERY = DiscoveryStatus("", "")
 
@@ -35,6 +36,11 @@ class Fleet:
         self._listed = {b.identity: b for b in backends}
         for plane in self._planes:
             plane.apply(backends)
+
+    def secure(self, material: TlsMaterial) -> None:
+        """Speak TLS with these certificates everywhere, on connections that begin from now on."""
+        for plane in self._planes:
+            plane.secure(material)
 
     def drain(self, identity: str) -> None:
         """Send no new sessions and no new documents to a backend."""
