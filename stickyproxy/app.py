@@ -244,6 +244,9 @@ class App:
         except SettingsError as error:
             self._log.error("reload (%s): %s; the old settings stay in force", reason, error)
             return
+        if settings.tls.backends != self._tls.backends:
+            self._log.error("reload (%s): http and https for backends change with a restart only", reason)
+            return
         self.discovery.refresh()
         if isinstance(self.discovery, StaticDiscovery) and settings.backends not in ((), self._settings.backends):
             self._log.info("reload (%s): backends are now %s", reason, ", ".join(map(str, settings.backends)))

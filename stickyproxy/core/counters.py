@@ -10,8 +10,8 @@ class Counters:
     """Totals since the start; nothing here is ever reset or counted down but what is named `open_*`."""
 
     __slots__ = (
-        "asset_retries", "connections", "dials", "ejections", "failures", "faults", "handshakes", "kept", "limits", "moved", "new",
-        "open_connections", "probes", "responses", "retries", "retries_denied", "returns", "tunnels",
+        "asset_retries", "connections", "dials", "ejections", "failures", "faults", "handshakes", "kept", "limits",
+        "moved", "new", "open_connections", "probes", "responses", "retries", "retries_denied", "returns", "tunnels",
     )  # fmt: skip
 
     def __init__(self) -> None:

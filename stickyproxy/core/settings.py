@@ -181,7 +181,7 @@ class ServiceSettings:
     drain_timeout_s: float = 20.0
     """For open work after that; both together stay below Kubernetes' default grace period of 30 s."""
     tls: TlsFiles = field(default_factory=TlsFiles)
-    """Where the certificates are that clients and backends are spoken to with; their contents are read when they change."""
+    """Where the certificates are for both sides; their contents are read again when they change."""
     workers: int = 1
     """Processes that serve; 1: the data plane stands in the only one."""
     config_path: str = ""

@@ -85,7 +85,7 @@ def backend_context(material: TlsMaterial) -> ssl.SSLContext | None:
         context.load_verify_locations(cadata=_certificates("--backend-ca", material.backend_ca))
         return context
     paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and paths.capath is None:
+    if not any((paths.cafile, paths.capath)):
         raise CertificateError(
             "--backend-ca: expected a file with the authority of the backends' certificates, found none, and this "
             "system has no authorities of its own (package ca-certificates)"

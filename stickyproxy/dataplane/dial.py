@@ -22,7 +22,7 @@ _HOLD_STEP_S = 0.25
 
 
 class UnreachableError(Exception):
-    """The backend cannot be reached; nothing was sent, so the request may go to another, or else `fault` is the answer."""
+    """The backend cannot be reached; nothing was sent, so the request may go to another. Else `fault` is the answer."""
 
     def __init__(self, problem: OSError) -> None:
         super().__init__(str(problem))

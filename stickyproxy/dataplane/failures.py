@@ -21,8 +21,8 @@ _ADVICE = {
     Failure.REFUSED: "does the app listen on {address}, or has it crashed? See its log",
     Failure.UNREACHABLE: "is {address} right, does its name resolve, and is there a route to it from here?",
     Failure.TIMEOUT: "does a network policy or a firewall drop what goes to {address}, or does the app's process hang?",
-    Failure.CERTIFICATE: "is its authority in --backend-ca, is it still valid, and does it hold --backend-server-name, or "
-    "without that the host of {address}?",
+    Failure.CERTIFICATE: "is its authority in --backend-ca, is it still valid, and does it hold "
+    "--backend-server-name, or without that the host of {address}?",
     Failure.HANDSHAKE: "does {address} speak TLS, 1.2 or newer?",
     Failure.CLOSED: "the app closes connections instead of answering: see its log for a crash",
     Failure.SILENT: "the app takes requests and does not answer within --response-timeout: is its event loop blocked?",
@@ -57,7 +57,7 @@ class Failures:
             )
 
     def failed(self, pool: Pool, failure: Failure, detail: str = "") -> None:
-        """Hear that a backend has failed in a way that is its own fault; `detail` in words, where the kind is not all."""
+        """Hear that a backend has failed in a way that is its own fault; `detail`: more than the kind says."""
         self._counters.failures[failure.name.lower()] += 1
         if pool.closed:  # it is no longer listed, or at another address
             return

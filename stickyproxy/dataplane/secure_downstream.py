@@ -46,7 +46,9 @@ class SecureDownstream(Downstream):
         self.deadline = self.proxy.time() + (times.linger_s if self.proxy.draining else times.idle_s)
 
     def handshake_failed(self, problem: Exception) -> None:
-        """Count and say what was wrong."""
+        """Count and say what was wrong, if there was a handshake that had not been given up."""
+        if not self._shaking:
+            return
         self._shaking = False
         self.proxy.counters.handshakes["failed"] += 1
         self.proxy.log.debug("TLS handshake with %s failed: %s", self.peer.decode("latin-1"), problem)
@@ -119,6 +121,6 @@ class ServerTls(TlsTransport):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of a handshake that has failed."""
         downstream, self._downstream = self._downstream, None
-        if downstream is not None and self._session is not None and not downstream.proxy.draining:
+        if downstream is not None:
             downstream.handshake_failed(self._problem or exc or ConnectionResetError("the client has gone"))
         super().connection_lost(exc)

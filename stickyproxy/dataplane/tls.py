@@ -8,6 +8,7 @@ delivered in one piece, so that nothing waits here for a paused reader.
 
 import asyncio
 import ssl
+from contextlib import suppress
 from typing import Any, cast
 
 RECORD_BYTES = 16384
@@ -118,6 +119,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _reply(self) -> None:
         """Send what the protocol itself has to say: handshake, alerts, key updates."""
         out = self._wire.outgoing.read()
+        if self._shut:  # nothing may follow a close_notify
+            return
         if self._raw.get_write_buffer_size() > LARGEST_REPLY_BYTES:
             self._raw.abort()
         else:
@@ -188,10 +191,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._shut or session is None or not self.established:
             return
         self._shut = True
-        try:
+        with suppress(ssl.SSLError):  # it also looks for the peer's own close_notify, which has not come
             session.unwrap()
-        except ssl.SSLError:
-            pass  # it also looks for the peer's own close_notify, which has not come
         self._raw.write(self._wire.outgoing.read())
 
     def close(self) -> None:

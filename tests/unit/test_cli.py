@@ -370,7 +370,7 @@ WRONG = [
     (["--admin", "nowhere"], "--admin"),
     (["--backend", "app"], "--backend"),
     (["--backend", "app:0"], "--backend"),
-    (["--backend", "http://app:80"], "--backend"),
+    (["--backend", "ftp://app:80"], "--backend"),
     (["--backend", "a..b:80"], "--backend"),
     (["--dns", "app:80"], "--backend, --dns or --kubernetes-service"),
     (["--dns", "app"], "--dns"),
