@@ -274,6 +274,7 @@ async def test_a_tunnel_whose_client_is_slow_stops_reading_from_the_backend(stag
     upstream.send(SWITCH)
     total = 20_000_000
     upstream.send(bytes(total))
+    await eventually(lambda: running.proxy.tunnels, "the tunnel is open")
     (tunnel,) = running.proxy.tunnels
     assert tunnel.downstream is not None
     transport = tunnel.downstream.transport
