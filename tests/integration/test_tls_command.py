@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import ssl
 from pathlib import Path
 
 import pytest

@@ -4,6 +4,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from integration.tls import Authority, Pair
 
 from stickyproxy.core.tls import TlsFiles, TlsMaterial
 from stickyproxy.dataplane.certificates import (
@@ -13,8 +14,6 @@ from stickyproxy.dataplane.certificates import (
     read_material,
     server_context,
 )
-
-from ...integration.tls import Authority, Pair
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +102,7 @@ def test_backends_are_verified(authority: Authority) -> None:
 
 
 def test_authorities_that_are_none_are_refused() -> None:
-    with pytest.raises(CertificateError, match="^--backend-ca: expected certificates in PEM"):
+    with pytest.raises(CertificateError, match=r"^--backend-ca: expected certificates in PEM"):
         backend_context(TlsMaterial(backends=True, backend_ca=b"nothing"))
 
 
