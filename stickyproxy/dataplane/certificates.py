@@ -105,9 +105,12 @@ def _read(option: str, path: str) -> bytes:
     if not path:
         return b""
     try:
-        return Path(path).read_bytes()
+        text = Path(path).read_bytes()
     except OSError as error:
         raise CertificateError(f"{option}: expected a readable file, found {path!r}: {error.strerror}") from None
+    if not text.strip():  # which must not pass for a text that nobody asked for
+        raise CertificateError(f"{option}: expected a file in PEM, found {path!r}, which is empty")
+    return text
 
 
 def _certificates(option: str, text: bytes) -> str:

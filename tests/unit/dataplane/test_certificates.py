@@ -71,11 +71,11 @@ def test_what_cannot_be_used_is_said(
     authority: Authority, pair: Pair, tmp_path: Path, certificate: str, key: str, says: str
 ) -> None:
     certificates = {
-        "": b"", "own": pair.certificate, "authority first": authority.pem + pair.certificate,
+        "": b"notes", "own": pair.certificate, "authority first": authority.pem + pair.certificate,
         "broken": pair.certificate.replace(b"MII", b"M!!"),
     }  # fmt: skip
     keys = {
-        "": b"", "own": pair.key, "other": authority.issue("b.test").key,
+        "": b"notes", "own": pair.key, "other": authority.issue("b.test").key,
         "encrypted": authority.issue("c.test", password=b"secret").key, "broken": pair.key.replace(b"MI", b"AA"),
     }  # fmt: skip
     written = Pair(certificates[certificate], keys[key]).write(tmp_path)
@@ -91,6 +91,16 @@ def test_a_file_that_is_not_there_is_named(pair: Pair, tmp_path: Path, missing: 
     (tmp_path / missing).unlink()
     with pytest.raises(CertificateError, match=f"^{option}: expected a readable file, found '.*': No such file"):
         read_material(files(*written))
+
+
+@pytest.mark.parametrize(("empty", "option"), [("tls.crt", "--tls-cert"), ("tls.key", "--tls-key")])
+def test_an_empty_file_does_not_pass_for_none(pair: Pair, tmp_path: Path, empty: str, option: str) -> None:
+    written = pair.write(tmp_path)
+    (tmp_path / empty).write_bytes(b"\n")
+    with pytest.raises(CertificateError, match=f"^{option}: expected a file in PEM, found '.*', which is empty"):
+        read_material(files(*written))
+    with pytest.raises(CertificateError, match="^--backend-ca"):
+        read_material(TlsFiles(backends=True, backend_ca=str(tmp_path / empty)))
 
 
 def test_backends_are_verified(authority: Authority) -> None:
