@@ -99,7 +99,7 @@ def test_an_empty_file_does_not_pass_for_none(pair: Pair, tmp_path: Path, empty:
     (tmp_path / empty).write_bytes(b"\n")
     with pytest.raises(CertificateError, match=f"^{option}: expected a file in PEM, found '.*', which is empty"):
         read_material(files(*written))
-    with pytest.raises(CertificateError, match="^--backend-ca"):
+    with pytest.raises(CertificateError, match=r"^--backend-ca"):
         read_material(TlsFiles(backends=True, backend_ca=str(tmp_path / empty)))
 
 
