@@ -84,6 +84,7 @@ def _wheel_binary(distribution: str, name: str) -> list[str] | None:
 
 
 def program(name: str) -> list[str] | None:
+    """Find a program on the PATH, beside the interpreter or where Debian has what only root runs."""
     beside_python = str(Path(sys.executable).parent)
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), beside_python, _ADMIN_DIRECTORIES])
     program = shutil.which(name, path=path)
@@ -99,11 +100,13 @@ def _find_stickyproxy() -> list[str] | None:
 
 
 def stickyproxy_arguments(place: Place, _version: str) -> list[str]:
+    """Give stickyproxy's arguments."""
     backends = [word for port in place.backends for word in ("--backend", f"127.0.0.1:{port}")]
     return ["run", "--listen", f"127.0.0.1:{place.port}", "--admin", f"127.0.0.1:{place.admin_port}", *backends]
 
 
 def haproxy_arguments(place: Place, _version: str, bind_options: str = "") -> list[str]:
+    """Write HAProxy's configuration and give its arguments; `bind_options` stand behind the address."""
     servers = "\n".join(
         f"  server b{index} 127.0.0.1:{port} cookie b{index}" for index, port in enumerate(place.backends)
     )

@@ -77,7 +77,7 @@ def _handshake(proxy: Running, _plan: Plan, _backends: Sequence[int]) -> Outcome
 _SCENARIOS = (
     *(SCENARIOS[name] for name in ("request", "large", "ws64", "ws1", "idle")),
     Scenario(
-        "idle after 300 kB",
+        "idle-large",
         (Metric("idle_large_kib", "Memory per connection that is idle after a 300 kB response", "KiB", 1),),
         _after_large,
     ),
@@ -94,7 +94,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tls", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="short windows: to see that it works; rough figures")
+    names_of = [scenario.name for scenario in _SCENARIOS]
+    parser.add_argument("--only", nargs="+", choices=names_of, default=names_of, help="these scenarios")
     options = parser.parse_args()
+    scenarios = [scenario for scenario in _SCENARIOS if scenario.name in options.only]
     plan = QUICK if options.quick else FULL
     system.raise_file_limit()
     cores = system.choose_cores()
@@ -103,7 +106,7 @@ def main() -> int:
         system.pin(cores.load)
         ways = _ways(Path(folder))
         for number in range(options.rounds):
-            for scenario in _SCENARIOS:
+            for scenario in scenarios:
                 for proxy in ways:
                     with proxies.running(proxy, backends, cores.proxy) as running:
                         outcome = scenario.measure(running, plan, backends)
@@ -113,7 +116,7 @@ def main() -> int:
     names = [proxy.peer.name for proxy in ways]
     print(f"| | {' | '.join(names)} |")
     print(f"|---|{'---|' * len(names)}")
-    for scenario in _SCENARIOS:
+    for scenario in scenarios:
         for metric in scenario.metrics:
             cells = [f"{statistics.median(figures[metric.key][name]):.{metric.digits}f}" for name in names]
             print(f"| {metric.label}, {metric.unit} | {' | '.join(cells)} |")
