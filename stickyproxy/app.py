@@ -143,7 +143,7 @@ class App:
                 from stickyproxy.admin.server import AdminServer
 
                 admin = AdminServer(
-                    lambda: self.fleet.status(self.discovery.status),
+                    lambda thorough=False: self.fleet.status(self.discovery.status, thorough=thorough),
                     self.fleet,
                     self.fleet.app_life if self._settings.data_plane.sidecar is not None else None,
                 )

@@ -187,6 +187,7 @@ def cli() -> None:
 @option("cookie-max-age", DURATION, None, "Lifetime of the cookie; none: until the browser ends.")
 @option("trusted-proxy", Value("CIDR", parse_networks), ("private",),
          "Whose X-Forwarded-* are believed: a CIDR, `private` or `none`. Repeatable.", multiple=True)  # fmt: skip
+@flag("accept-proxy-protocol", "Connections begin with a header of the PROXY protocol, v1 or v2; others are closed.")
 @option("health-path", Value("PATH", parse_path), None,
          "Path on the main port that is answered like /readyz. Repeatable.", multiple=True)  # fmt: skip
 @option("prober", Value("TEXT", parse_prober, apart=r"\s*,\s*"), None,
@@ -206,6 +207,16 @@ def cli() -> None:
     "Largest head of a request or a response.",
 )
 @option("max-headers", COUNT, str(_LIMITS.headers), "Most header lines of a request.")
+@option("min-body-rate", SIZE, str(_LIMITS.body_rate),
+         "Bytes a second that a client must send of a body or take of an answer, on average; 0: any.")  # fmt: skip
+@option("tunnel-idle-timeout", DURATION, f"{_TIMES.tunnel_idle_s:g}",
+         "Time a socket may stay without a byte in either direction; 0: for ever.")  # fmt: skip
+@option("max-buffered", SIZE, f"{_LIMITS.buffered_bytes >> 20}M",
+         "Memory for what waits for slow clients and replicas; beyond it the slowest are dropped.")  # fmt: skip
+@option("max-requests-per-connection", LIMIT, str(_LIMITS.requests),
+         "Requests after which a client connection ends with the answer; 0: any number.")  # fmt: skip
+@option("max-pending-per-backend", LIMIT, str(_LIMITS.pending),
+         "Most requests that wait for one replica to begin its answer; 0: any number.")  # fmt: skip
 @option("max-connections", LIMIT, str(_LIMITS.connections),
          "Most client connections, sockets included; 0: what the limit of open files allows.")  # fmt: skip
 @option("max-connections-per-client", LIMIT, str(_LIMITS.connections_per_client),

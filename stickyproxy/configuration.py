@@ -44,6 +44,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         body_s=_positive(ctx, options, "body_timeout"),
         idle_s=_positive(ctx, options, "idle_timeout"),
         upstream_idle_s=options["upstream_idle_timeout"],
+        tunnel_idle_s=options["tunnel_idle_timeout"],
     )
     secrets = (*_read_secrets(ctx, options["secret_file"]), *options["secret"])
     max_age = options["cookie_max_age"]
@@ -63,6 +64,12 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         raise click.UsageError(f"--{error}", ctx) from None
     hash_key: HashKey = options["hash_key"]
     networks: list[Network] = [network for group in options["trusted_proxy"] for network in group]
+    if options["accept_proxy_protocol"] and not networks:
+        raise click.UsageError(
+            "--accept-proxy-protocol: expected a --trusted-proxy, from which alone connections are taken then, "
+            "found none",
+            ctx,
+        )
     data_plane = Settings(
         affinity=AffinitySettings(
             hash_key=hash_key if options["affinity"] == "hash" else None,
@@ -77,6 +84,10 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         limits=LimitSettings(
             head_bytes=options["max_head_bytes"],
             headers=options["max_headers"],
+            body_rate=options["min_body_rate"],
+            buffered_bytes=options["max_buffered"],
+            requests=options["max_requests_per_connection"],
+            pending=options["max_pending_per_backend"],
             connections=options["max_connections"],
             connections_per_client=options["max_connections_per_client"],
         ),
@@ -90,6 +101,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         failures=FailureSettings(eject_after=options["eject_after"]),
         backend_server_name=_server_name(options) if tls.backends else "",
         trusted=tuple(networks),
+        proxy_protocol=options["accept_proxy_protocol"],
         keepalive_s=options["tcp_keepalive"],
     )
     return ServiceSettings(

@@ -1,21 +1,27 @@
-"""Prometheus metrics, read from the plain counters when scraped; nothing here is on a request's path."""
+"""Prometheus metrics, read from the plain counters when scraped; nothing here is on a request's path.
 
-from collections.abc import Iterator
+docs/metrics.md says what each of them means; a test holds both together.
+"""
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from stickyproxy import __version__
 from stickyproxy.core.backends import Phase
-from stickyproxy.core.limits import Limit
-from stickyproxy.core.status import Status
+from stickyproxy.core.counters import PINS, Counters
+from stickyproxy.core.histogram import BUCKETS_S, Histogram
+from stickyproxy.core.status import BackendStatus, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
+_BOUNDS = (*(repr(bound) for bound in BUCKETS_S), "+Inf")
+
 
 class StatusCollector(Collector):
-    """Turns a status into metric families."""
+    """Turns a status, which should be a thorough one, into metric families."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -24,83 +30,16 @@ class StatusCollector(Collector):
         """Give all metric families of this moment."""
         status = self._status
         counters = status.counters
-        build = GaugeMetricFamily("stickyproxy_build_info", "Version of this proxy; always 1.", labels=["version"])
-        build.add_metric([__version__], 1)
-        yield build
+        yield _labelled_gauge("build_info", "Version of this proxy; always 1.", "version", {__version__: 1})
         yield _gauge("ready", "1 while /readyz answers 200.", int(status.readiness.ready))
-        discovery = status.discovery
-        yield _gauge("discovery_healthy", "1 while the source of backends answers.", int(not discovery.problem))
-        problem = GaugeMetricFamily(
-            "stickyproxy_discovery_problem",
-            "What is wrong with the source of backends and what mends it; always 1, absent while nothing is wrong.",
-            labels=["reason", "problem"],
-        )
-        if discovery.problem:
-            problem.add_metric([discovery.reason, discovery.problem], 1)
-        yield problem
-        backends = GaugeMetricFamily("stickyproxy_backends", "Listed backends by phase.", labels=["phase"])
-        for phase in Phase:
-            backends.add_metric([phase.value], sum(1 for b in status.backends if b.phase is phase))
-        yield backends
-        tunnels = GaugeMetricFamily("stickyproxy_backend_tunnels", "Open tunnels by backend.", labels=["backend"])
-        for backend in status.backends:
-            tunnels.add_metric([backend.name], backend.tunnels)
-        yield tunnels
-        ejected = GaugeMetricFamily(
-            "stickyproxy_backend_ejected",
-            "1 while a backend gets no new sessions because it fails.",
-            labels=["backend"],
-        )
-        for backend in status.backends:
-            ejected.add_metric([backend.name], int(backend.ejected))
-        yield ejected
-        yield _counter("ejections", "Times a failing backend was taken out of the running.", counters.ejections)
-        yield _counter("returns", "Times an ejected backend came back into the running.", counters.returns)
-        failures = CounterMetricFamily(
-            "stickyproxy_backend_failures", "Failures of backends by kind, as they eject.", labels=["kind"]
-        )
-        for kind, count in counters.failures.items():
-            failures.add_metric([kind], count)
-        yield failures
-        yield _gauge("workers", "Data planes that serve: processes with --workers.", status.serving)
-        yield _counter("worker_restarts", "Worker processes that ended and were replaced.", status.restarts)
-        yield _gauge("open_connections", "Client connections that are not tunnels.", counters.open_connections)
-        yield _gauge("open_tunnels", "Open tunnels (WebSockets and other upgrades).", status.tunnels)
-        yield _counter("connections", "Client connections accepted.", counters.connections)
-        yield _counter("tunnels", "Tunnels opened.", counters.tunnels)
-        yield _counter("dials", "Connection attempts to backends.", counters.dials)
-        yield _counter("retries", "Requests sent again because a pooled connection had died.", counters.retries)
-        yield _counter("retries_denied", "Requests not sent again: too many were.", counters.retries_denied)
-        yield _counter("asset_retries", "Assets asked of another backend after a 404.", counters.asset_retries)
-        yield _counter("probes", "Health probes answered on the main port.", counters.probes)
-        responses = CounterMetricFamily("stickyproxy_responses", "Responses to clients by class.", labels=["class"])
-        for index, count in enumerate(counters.responses):
-            if index:
-                responses.add_metric([f"{index}xx"], count)
-        yield responses
-        pins = CounterMetricFamily("stickyproxy_pins", "Exchanges by what became of the pin.", labels=["pin"])
-        moved = sum(counters.moved.values())
-        for pin, count in (("new", counters.new), ("kept", counters.kept), ("moved", moved)):
-            pins.add_metric([pin], count)
-        yield pins
-        moves = CounterMetricFamily("stickyproxy_moves", "Moved pins by cause.", labels=["cause"])
-        for cause, count in counters.moved.items():
-            moves.add_metric([cause], count)
-        yield moves
-        faults = CounterMetricFamily("stickyproxy_faults", "Answers of the proxy's own by reason.", labels=["reason"])
-        for reason, count in counters.faults.items():
-            faults.add_metric([reason], count)
-        yield faults
-        handshakes = CounterMetricFamily(
-            "stickyproxy_tls_handshakes", "TLS handshakes with clients by what became of them.", labels=["outcome"]
-        )
-        for outcome, count in counters.handshakes.items():
-            handshakes.add_metric([outcome], count)
-        yield handshakes
-        limits = CounterMetricFamily("stickyproxy_limits_hit", "Limits that were hit, by limit.", labels=["limit"])
-        for limit in Limit:
-            limits.add_metric([limit.value], counters.limits[limit])
-        yield limits
+        yield from _discovery(status)
+        yield from _backends(status.backends)
+        yield from _requests(counters)
+        yield from _sessions(counters)
+        yield from _failures(status)
+        yield from _limits(counters)
+        yield from _assets(status)
+        yield from _itself(status)
 
 
 def render(status: Status) -> bytes:
@@ -111,9 +50,165 @@ def render(status: Status) -> bytes:
     return text
 
 
+def _discovery(status: Status) -> Iterator[Metric]:
+    discovery = status.discovery
+    yield _gauge("discovery_synced", "1 once a list of backends has been applied.", int(discovery.synced))
+    yield _gauge("discovery_healthy", "1 while the source of backends answers.", int(not discovery.problem))
+    yield _gauge("discovery_age_seconds", "Seconds since the source of backends last confirmed them.", discovery.age_s)
+    yield _counter("discovery_errors", "Times the source of backends failed.", discovery.errors)
+    problem = GaugeMetricFamily(
+        "stickyproxy_discovery_problem",
+        "What is wrong with the source of backends and what mends it; always 1, absent while nothing is wrong.",
+        labels=["reason", "problem"],
+    )
+    if discovery.problem:
+        problem.add_metric([discovery.reason, discovery.problem], 1)
+    yield problem
+
+
+def _backends(backends: Iterable[BackendStatus]) -> Iterator[Metric]:
+    backends = list(backends)
+    by_phase = {phase.value: sum(1 for b in backends if b.phase is phase) for phase in Phase}
+    yield _labelled_gauge("backends", "Listed backends by phase.", "phase", by_phase)
+    phases = GaugeMetricFamily(
+        "stickyproxy_backend_phase", "Phase of each backend; always 1.", labels=["backend", "phase"]
+    )
+    for b in backends:
+        phases.add_metric([b.name, b.phase.value], 1)
+    yield phases
+    yield _labelled_gauge("backend_pages", "Open pages by backend.", "backend", {b.name: b.pages for b in backends})
+    tunnels = {b.name: b.tunnels for b in backends}
+    yield _labelled_gauge("backend_tunnels", "Open tunnels by backend.", "backend", tunnels)
+    ejected = {b.name: int(b.ejected) for b in backends}
+    yield _labelled_gauge(
+        "backend_ejected", "1 while a backend gets no new sessions because it fails.", "backend", ejected
+    )
+    requests = {b.name: b.requests for b in backends}
+    yield _labelled_counter("backend_requests", "Requests that a backend answered.", "backend", requests)
+    moved_to = {b.name: b.moved_to for b in backends}
+    yield _labelled_counter("backend_moved_to", "Pins that were moved to a backend.", "backend", moved_to)
+
+
+def _requests(counters: Counters) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "stickyproxy_requests",
+        "Requests by class of the answer and by what became of the pin.",
+        labels=["class", "pin"],
+    )
+    for index, count in enumerate(counters.requests[len(PINS) :], len(PINS)):
+        requests.add_metric([f"{index // len(PINS)}xx", PINS[index % len(PINS)]], count)
+    yield requests
+    first, last = counters.durations
+    yield _histogram("request_seconds", "Time from a request's pick to its answer's end, tunnels left out.", last)
+    yield _histogram("first_byte_seconds", "Time from a request's pick to its answer's first byte.", first)
+    yield _counter("received_bytes", "Bytes from clients, tunnels left out.", counters.received_bytes)
+    yield _counter("sent_bytes", "Bytes to clients, tunnels left out.", counters.sent_bytes)
+    yield _counter("connections", "Client connections accepted.", counters.connections)
+    yield _gauge("open_connections", "Client connections that are not tunnels.", counters.open_connections)
+    yield _counter("dials", "Connection attempts to backends.", counters.dials)
+    yield _counter("probes", "Health probes answered on the main port.", counters.probes)
+    yield _labelled_counter("faults", "Answers of the proxy's own by reason.", "reason", counters.faults)
+
+
+def _sessions(counters: Counters) -> Iterator[Metric]:
+    moved = sum(counters.moved.values())
+    pins = {"new": counters.new, "kept": counters.kept, "moved": moved}
+    yield _labelled_counter("pins", "Exchanges by what became of the pin.", "pin", pins)
+    yield _labelled_counter("moves", "Moved pins by cause.", "cause", counters.moved)
+    yield _counter("tunnels", "Tunnels opened.", counters.tunnels)
+    yield _labelled_counter("tunnels_closed", "Tunnels that ended, by reason.", "reason", counters.tunnel_ends)
+    yield _counter("tunnel_received_bytes", "Bytes from clients in tunnels.", counters.tunnel_received_bytes)
+    yield _counter("tunnel_sent_bytes", "Bytes to clients in tunnels.", counters.tunnel_sent_bytes)
+    reconnects = CounterMetricFamily(
+        "stickyproxy_reconnects",
+        "Pages that came back after their last socket had ended: to the same backend or another, within 3 s or not.",
+        labels=["backend", "in_time"],
+    )
+    for (same, in_time), count in counters.reconnects.items():
+        reconnects.add_metric(["same" if same else "other", "yes" if in_time else "no"], count)
+    yield reconnects
+    yield _histogram("reconnect_gap_seconds", "Time that pages were away before they came back.", counters.gaps)
+    yield _labelled_counter(
+        "pages_lost", "Pages that did not come back within 30 s, by how their socket ended.", "reason", counters.lost
+    )
+    stopped = counters.faults["reload-loop"]
+    yield _counter("reload_loops_stopped", "Pages held because they reloaded again and again.", stopped)
+
+
+def _failures(status: Status) -> Iterator[Metric]:
+    counters = status.counters
+    yield _counter("ejections", "Times a failing backend was taken out of the running.", counters.ejections)
+    yield _counter("returns", "Times an ejected backend came back into the running.", counters.returns)
+    yield _labelled_counter(
+        "backend_failures", "Failures of backends by kind, as they eject.", "kind", counters.failures
+    )
+    yield _counter("retries", "Requests sent again because a pooled connection had died.", counters.retries)
+    yield _counter("retries_denied", "Requests not sent again: too many were.", counters.retries_denied)
+    used = status.gauges.retry_budget_used
+    yield _gauge("retry_budget_used_ratio", "Part of the budget of retries that is used, at the worst worker.", used)
+
+
+def _limits(counters: Counters) -> Iterator[Metric]:
+    yield _labelled_counter("limits_hit", "Limits that were hit, by limit.", "limit", counters.limits)
+    yield _labelled_counter(
+        "refused_headers",
+        "Connections closed because they did not begin as --accept-proxy-protocol wants, by reason.",
+        "reason",
+        counters.refused_headers,
+    )
+    yield _labelled_counter(
+        "tls_handshakes", "TLS handshakes with clients by what became of them.", "outcome", counters.handshakes
+    )
+
+
+def _assets(status: Status) -> Iterator[Metric]:
+    counters = status.counters
+    yield _counter("asset_retries", "Assets asked of another backend after a 404.", counters.asset_retries)
+    yield _counter("asset_cache_hits", "Assets answered from the cache.", counters.asset_hits)
+    yield _counter("asset_cache_misses", "Assets fetched because the cache did not have them.", counters.asset_misses)
+    yield _gauge("asset_cache_bytes", "Memory that the cache's files take.", status.gauges.asset_cache_bytes)
+
+
+def _itself(status: Status) -> Iterator[Metric]:
+    gauges = status.gauges
+    yield _gauge("open_tunnels", "Open tunnels (WebSockets and other upgrades).", status.tunnels)
+    yield _gauge("pages_away", "Pages without a socket of which it is open whether they come back.", gauges.away)
+    yield _gauge("workers", "Data planes that serve: processes with --workers.", status.serving)
+    yield _counter("worker_restarts", "Worker processes that ended and were replaced.", status.restarts)
+    yield _gauge("event_loop_lag_seconds", "How late the event loop was at worst in the last 10 s.", gauges.lag_s)
+    yield _gauge("event_loop_lag_max_seconds", "How late the event loop ever was.", gauges.longest_lag_s)
+    yield _counter(
+        "access_log_dropped", "Lines of the access log that nobody took in time.", status.counters.log_dropped
+    )
+
+
 def _gauge(name: str, documentation: str, value: float) -> Metric:
     return GaugeMetricFamily(f"stickyproxy_{name}", documentation, value=value)
 
 
 def _counter(name: str, documentation: str, value: float) -> Metric:
     return CounterMetricFamily(f"stickyproxy_{name}", documentation, value=value)
+
+
+def _labelled_gauge(name: str, documentation: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"stickyproxy_{name}", documentation, labels=[label])
+    for value_of, value in values.items():
+        family.add_metric([value_of], value)
+    return family
+
+
+def _labelled_counter(name: str, documentation: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(f"stickyproxy_{name}", documentation, labels=[label])
+    for value_of, value in values.items():
+        family.add_metric([value_of], value)
+    return family
+
+
+def _histogram(name: str, documentation: str, histogram: Histogram) -> Metric:
+    family = HistogramMetricFamily(f"stickyproxy_{name}", documentation)
+    total, buckets = 0, []
+    for bound, count in zip(_BOUNDS, histogram.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    family.add_metric([], buckets, histogram.sum_s)
+    return family

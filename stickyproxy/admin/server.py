@@ -39,7 +39,7 @@ class AdminServer:
 
     def __init__(
         self,
-        status: Callable[[], Awaitable[Status]],
+        status: Callable[..., Awaitable[Status]],
         drains: Drains,
         app_life: Callable[[], Awaitable[AppLife]] | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class AdminServer:
         # Imported with the first scrape: who does not scrape does not pay for it.
         from stickyproxy.admin.metrics import CONTENT_TYPE, render
 
-        return web.Response(body=render(await self._status()), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=render(await self._status(thorough=True)), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _text(text: str, status: int = 200) -> web.Response:

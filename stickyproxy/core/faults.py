@@ -58,6 +58,9 @@ CONNECT_REFUSED = Fault(
     502, "connect-refused", "No replica of this app accepts connections at the moment. It may be starting.", 2
 )
 CONNECT_TIMEOUT = Fault(504, "connect-timeout", "No replica of this app answered the connection in time.", 2)
+TOO_MANY_PENDING = Fault(
+    503, "too-many-pending", "The replica of this page has too many unanswered requests. It may be overloaded.", 5
+)
 CLOSED_EARLY = Fault(502, "closed-early", "The app closed the connection before it answered.")
 BAD_RESPONSE = Fault(502, "bad-response", "The app answered with something that is not valid HTTP/1.1.")
 RESPONSE_TIMEOUT = Fault(504, "response-timeout", "The app did not begin to answer in time.")
@@ -68,6 +71,15 @@ BACKEND_TLS = Fault(
     502, "backend-tls", "No replica of this app could be reached by TLS; /readyz and the proxy's log say what is wrong."
 )
 BAD_BODY = Fault(400, "bad-chunk", "The request's body is not validly chunked (RFC 9112 section 7.1).")
+
+REASONS = (
+    *(f.reason for f in (NO_BACKEND, OUT_OF_RESOURCES, RELOAD_LOOP, CONNECT_REFUSED, CONNECT_TIMEOUT, CLOSED_EARLY)),
+    *(f.reason for f in (BAD_RESPONSE, RESPONSE_TIMEOUT, HEAD_TIMEOUT, BODY_TIMEOUT, BAD_BODY)),
+    TOO_MANY_PENDING.reason, PLAIN_ON_TLS.reason, BACKEND_TLS.reason,
+    "broken-off", "head-too-large", "too-many-headers", "unknown-method", "bad-connection", "bad-head", "bad-host",
+    "bad-length", "bad-request-line", "bad-target", "bad-transfer-encoding", "bad-version",
+)  # fmt: skip
+"""All reasons, those of malformed requests among them; `broken-off` is no answer, but the end of one in its middle."""
 
 # A script keeps the address's fragment, which a refresh by the page's head loses.
 _RETRY = """<script>setTimeout(() => location.reload(), {seconds} * 1000)</script>

@@ -5,16 +5,17 @@ knows how many there are.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Protocol
 
 from stickyproxy.core.backends import Backend
-from stickyproxy.core.counters import Counters
+from stickyproxy.core.counters import Counters, Tally
 from stickyproxy.core.health import Readiness
 from stickyproxy.core.news import News
 from stickyproxy.core.sidecar import AppSigns
-from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Remaining, Status
+from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Gauges, Remaining, Status
 from stickyproxy.core.tls import TlsMaterial
 
 
@@ -35,6 +36,7 @@ class Report:
     exchanges: Counter[str] = field(default_factory=Counter)
     app: str = ""
     signs: AppSigns | None = None
+    gauges: Gauges = field(default_factory=Gauges)
 
 
 class Plane(Protocol):
@@ -86,13 +88,14 @@ def total(reports: Sequence[Report], discovery: DiscoveryStatus) -> Status:
     return Status(
         _readiness(reports, serving),
         discovery,
-        _backends([r.backends for r in serving]),
+        _tallied(_backends([r.backends for r in serving]), counters, sum((r.pages for r in serving), Counter[str]())),
         counters,
         sum(r.tunnels for r in serving),
         next((r.app for r in serving), ""),
         workers=len(reports),
         serving=len(serving),
         restarts=sum(r.restarts for r in reports),
+        gauges=reduce(Gauges.with_other, (r.gauges for r in serving), Gauges()),
     )
 
 
@@ -139,3 +142,15 @@ def _backends(lists: Sequence[tuple[BackendStatus, ...]]) -> tuple[BackendStatus
             )
         )
     return tuple(merged)
+
+
+def _tallied(
+    backends: Iterable[BackendStatus], counters: Counters, pages: Mapping[str, int]
+) -> tuple[BackendStatus, ...]:
+    """Complete what is said of each backend by what all together have counted."""
+    none = Tally()
+    return tuple(
+        replace(b, pages=pages.get(b.identity, 0), requests=tally.requests, moved_to=tally.moved_to)
+        for b in backends
+        for tally in (counters.backends.get(b.identity, none),)
+    )

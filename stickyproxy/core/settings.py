@@ -48,7 +48,8 @@ class TimeSettings:
     head_s: float = 10.0
     """From a request head's first byte to its last."""
     body_s: float = 60.0
-    """Without a byte of a request's body, or with a client that takes no byte of the response."""
+    """Without a byte of a request's body, or with a client that takes no byte of the response; and the time over which
+    `LimitSettings.body_rate` is judged."""
     idle_s: float = 75.0
     """Of a kept-alive client connection without a request; longer than the 60 s of common load balancers, so that they
     close first and never send into a closing connection."""
@@ -57,8 +58,13 @@ class TimeSettings:
     been answered, is about to ask, and might not ask again."""
     upstream_idle_s: float = 4.0
     """Of a pooled backend connection; below uvicorn's 5 s, so that we close first."""
+    tunnel_idle_s: float = 0.0
+    """Of a tunnel without a byte in either direction; 0: for ever. Off, since what is silent may be meant to be:
+    NiceGUI beats every 4 s, other apps need not."""
     linger_s: float = 2.0
     """How long bytes of a refused request are read and dropped, so that the client sees the answer and not a reset."""
+    lost_s: float = 30.0
+    """After which a page that does not come back counts as lost; NiceGUI's client tries again every 1 to 5 s."""
     sweep_s: float = 1.0
     """Between two looks at all deadlines; a deadline is met this much late at the most."""
 
@@ -75,6 +81,19 @@ class LimitSettings:
     """Idle connections kept for each backend."""
     interim_responses: int = 32
     """1xx responses before the final one."""
+    body_rate: int = 100
+    """Bytes in a second, on average over `TimeSettings.body_s`, that a client must send of a body, or take of an answer
+    that waits for it. Far below any network, and enough that nobody can hold a connection for days by a byte a
+    minute. 0: any rate."""
+    buffered_bytes: int = 64 << 20
+    """Waiting in memory for slow clients and backends, all together. A slow download holds some 100 KiB, so that this
+    is enough for hundreds that are slow in the very same moment."""
+    requests: int = 100_000
+    """Of one client connection, which then ends with an answer: connections that never end would keep balancers from
+    finding new proxies. 0: any number."""
+    pending: int = 1024
+    """Requests that wait for the beginning of one backend's answer; long polls and sockets do not count. Where so many
+    wait, the app is stuck, and another would wait in vain. 0: any number."""
     connections: int = 0
     """Client connections, tunnels included; 0: what each process's limit of open files allows, up to
     `core.places.MOST_CONNECTIONS`."""
@@ -149,6 +168,8 @@ class Settings:
     backend_server_name: str = ""
     """What a backend's certificate must name, and is asked by (SNI); empty: the host that it is dialled by."""
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS
+    proxy_protocol: bool = False
+    """Every connection begins with a header of the PROXY protocol; those of who is not trusted are refused."""
     keepalive_s: float = 15.0
     """Idle seconds before TCP keep-alive probes begin, on both legs (0: none): below any middlebox's idle time-out."""
 
@@ -157,7 +178,12 @@ def share_of(settings: Settings, workers: int) -> Settings:
     """Give the settings of one of several workers: what is a bound for all of them together is divided."""
     return replace(
         settings,
-        limits=replace(settings.limits, connections=-(-settings.limits.connections // workers)),
+        limits=replace(
+            settings.limits,
+            connections=-(-settings.limits.connections // workers),
+            buffered_bytes=settings.limits.buffered_bytes // workers,
+            pending=-(-settings.limits.pending // workers),
+        ),
         help=replace(settings.help, asset_cache_bytes=settings.help.asset_cache_bytes // workers),
         failures=replace(settings.failures, retry_floor=-(-settings.failures.retry_floor // workers)),
     )

@@ -1,6 +1,6 @@
 """What the proxy says of itself, for whoever reports it: admin port, metrics, dashboard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stickyproxy.core.backends import Phase
 from stickyproxy.core.counters import Counters
@@ -23,6 +23,12 @@ class BackendStatus:
     ordered: bool = False
     ejected: bool = False
     trouble: str = ""
+    pages: int = 0
+    """Open pages; 0 where nobody asked for a thorough report."""
+    requests: int = 0
+    """Answered since it was listed."""
+    moved_to: int = 0
+    """Pins that were moved to it since then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,41 @@ class DiscoveryStatus:
     """Where backends come from (`source`), and what is wrong with it (`problem`, empty: nothing).
 
     `problem` is one line for a person, `reason` one word for a machine, of a small closed set for each source.
+    `synced`: a list has been applied. `age_s`: seconds since the source last confirmed it, or since the start.
+    `errors`: how often it failed.
     """
 
     source: str
     problem: str
     reason: str = ""
+    synced: bool = True
+    age_s: float = 0.0
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What goes up and down in one data plane beside its backends.
+
+    `retry_budget_used`: 0 to 1. `lag_s`, `longest_lag_s`: how late the event loop was at worst, in the last ten seconds
+    and ever. `away`: pages whose socket has ended and of which it is open whether they come back.
+    """
+
+    asset_cache_bytes: int = 0
+    retry_budget_used: float = 0.0
+    lag_s: float = 0.0
+    longest_lag_s: float = 0.0
+    away: int = 0
+
+    def with_other(self, other: "Gauges") -> "Gauges":
+        """Give the sum of what adds up, and the worse of the rest."""
+        return Gauges(
+            self.asset_cache_bytes + other.asset_cache_bytes,
+            max(self.retry_budget_used, other.retry_budget_used),
+            max(self.lag_s, other.lag_s),
+            max(self.longest_lag_s, other.longest_lag_s),
+            self.away + other.away,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +104,4 @@ class Status:
     workers: int = 1
     serving: int = 1
     restarts: int = 0
+    gauges: Gauges = field(default_factory=Gauges)

@@ -1,6 +1,21 @@
 """What TLS needs to be spoken, as it was read from files: certificates and keys, told to every data plane alike."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Handshake(StrEnum):
+    """What became of a client's TLS handshake; the value is its label in `stickyproxy_tls_handshakes_total`."""
+
+    FULL = "full"
+    RESUMED = "resumed"
+    """By a ticket of an earlier connection, which spares both sides most of the work."""
+    FAILED = "failed"
+    """Broken, refused by one of the two sides, or left by the client."""
+    TIMEOUT = "timeout"
+    """Given up after `--head-timeout`."""
+    PLAIN = "plain"
+    """Something else than TLS came."""
 
 
 @dataclass(frozen=True, slots=True)

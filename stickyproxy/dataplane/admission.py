@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from stickyproxy.core.forwarded import plain_address
 from stickyproxy.core.limits import Limit
 from stickyproxy.core.places import Places, descriptors_for
+from stickyproxy.core.proxy_protocol import HeaderProblem, Source
 from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.downstream import Downstream
+from stickyproxy.dataplane.preface import Preface
 from stickyproxy.dataplane.secure_downstream import SecureDownstream, ServerTls
 
 if TYPE_CHECKING:
@@ -36,10 +38,11 @@ class Admission:
         self.acceptors: list[Acceptor] = []
         self.crowded = False  # somebody waits outside, and no idle connection could be closed
         self._paused = False
+        self.prefaces: set[Preface] = set()
         self._arriving: set[asyncio.Task[None]] = set()
         self._idle: list[tuple[float, Downstream]] = []  # by deadline, the longest idle last
         self._seen: list[tuple[float, Downstream]] = []  # the same, while the sweep is looking
-        self._said: dict[Limit, float] = {}
+        self._said: dict[str, float] = {}
         wanted = proxy.settings.limits.connections
         if wanted > places.most:
             proxy.log.warning(
@@ -66,6 +69,10 @@ class Admission:
         """Drop those who are on their way in."""
         for task in self._arriving:
             task.cancel()
+        for preface in list(self.prefaces):
+            preface.close()
+            self.prefaces.discard(preface)
+            self._proxy.leave_place(None)
 
     # What the acceptors ask and tell.
 
@@ -80,15 +87,56 @@ class Admission:
         """Take in an accepted connection, or close it where its client has enough of them."""
         self.places.take()
         self._proxy.someone_enters()
-        self.admit(connection, plain_address(address[0]))
+        peer = plain_address(address[0])
+        if not self._proxy.settings.proxy_protocol:
+            self._admit(connection, peer)
+        elif peer not in self._proxy.trusted:
+            connection.close()
+            self._refuse_header(HeaderProblem.UNTRUSTED, peer, "expected it from a --trusted-proxy only")
+        else:
+            preface = Preface(connection, peer, self._proxy.time() + self._proxy.times.head_s, self)
+            self.prefaces.add(preface)
+            preface.start()
 
-    def admit(self, connection: socket.socket, client: bytes) -> None:
+    # The header of the PROXY protocol.
+
+    def preface_read(self, preface: Preface, source: Source) -> None:
+        """Let in a connection whose header has said whose it is."""
+        self.prefaces.discard(preface)
+        self._admit(preface.connection, source.address or preface.peer)
+
+    def preface_failed(self, preface: Preface, reason: HeaderProblem, problem: str) -> None:
+        """Hear that a connection whose header could not be had has been closed."""
+        self.prefaces.discard(preface)
+        self._refuse_header(reason, preface.peer, problem)
+
+    def _refuse_header(self, reason: HeaderProblem, peer: bytes, problem: str) -> None:
+        self._proxy.counters.refused_headers[reason] += 1
+        self._say(
+            f"header {reason}",
+            "--accept-proxy-protocol: connection of %s closed (%s): %s",
+            peer.decode(),
+            reason,
+            problem,
+        )
+        self._proxy.leave_place(None)
+
+    def _say(self, about: str, message: str, *arguments: object) -> None:
+        """Warn of something that may happen again and again, now and then."""
+        now = self._proxy.time()
+        if now >= self._said.get(about, 0.0):
+            self._said[about] = now + SAID_AGAIN_S
+            self._proxy.log.warning(message, *arguments)
+
+    # Those who come in.
+
+    def _admit(self, connection: socket.socket, client: bytes) -> None:
         """Begin to serve a connection that has a place, now that it is known who is there."""
         place = client if self.places.per_client and client not in self._proxy.trusted else None
         if not self.places.name(place):
             self._proxy.counters.limits[Limit.CLIENT_CONNECTIONS] += 1
             connection.close()
-            self.left(None)
+            self._proxy.leave_place(None)
             return
         task = self._loop.create_task(self._serve(connection, client, place))
         self._arriving.add(task)
@@ -107,7 +155,7 @@ class Admission:
         except (OSError, asyncio.CancelledError):  # it ended on its way in, or we do
             if not downstream.made:
                 connection.close()
-                self.left(place)
+                self._proxy.leave_place(place)
 
     def nobody_waits(self) -> None:
         """Let connections be kept alive again: all who waited outside are in."""
@@ -145,10 +193,7 @@ class Admission:
         self._proxy.counters.limits[limit] += 1
         self._proxy.set_parting()
         self._proxy.sweep.hurry()
-        now = self._proxy.time()
-        if now >= self._said.get(limit, 0.0):
-            self._said[limit] = now + SAID_AGAIN_S
-            self._proxy.log.warning(message + "; who comes waits until one is free", *arguments)
+        self._say(limit, message + "; who comes waits until one is free", *arguments)
 
     def _close_idle(self) -> int:
         """Close some of the connections that have been idle for longest; give their number."""

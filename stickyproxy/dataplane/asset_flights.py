@@ -6,6 +6,7 @@ Laws: whoever waits is answered or sent on its own way when the fetch ends, howe
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.assets import Asset, AssetCache, asset_head, etag_of
+from stickyproxy.core.counters import Counters
 from stickyproxy.core.framing import BodyReader, body_reader
 from stickyproxy.core.request import CHUNKED
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
@@ -18,17 +19,16 @@ if TYPE_CHECKING:
 class AssetFlights:
     """The cache and the fetches that will fill it."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, counters: Counters) -> None:
         self.cache = AssetCache(limit_bytes)
-        self.hits = 0
-        self.misses = 0
+        self._counters = counters
         self._waiting: dict[bytes, list[Exchange]] = {}
 
     def find(self, key: bytes) -> Asset | None:
         """Give a kept file."""
         asset = self.cache.get(key)
         if asset is not None:
-            self.hits += 1
+            self._counters.asset_hits += 1
         return asset
 
     def board(self, key: bytes, exchange: "Exchange") -> "Flight":
@@ -38,7 +38,7 @@ class AssetFlights:
             waiting.append(exchange)
             return Flight(self, key, exchange, waiting=True)
         self._waiting[key] = []
-        self.misses += 1
+        self._counters.asset_misses += 1
         return Flight(self, key, exchange, waiting=False)
 
     def leave(self, key: bytes, exchange: "Exchange") -> None:

@@ -49,6 +49,7 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
     attempt_s = patience_s
     while True:
         proxy.counters.dials += 1
+        pool.dialling += 1
         try:
             async with asyncio.timeout(attempt_s):
                 if proxy.backend_tls is None:
@@ -65,6 +66,8 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
             proxy.backend_accepted(pool)
             proxy.tune(upstream.transport)
             return upstream
+        finally:
+            pool.dialling -= 1
         if problem.errno in _NOT_THE_BACKENDS_FAULT:
             proxy.log.error("cannot connect to backend %s: %s; raise the limit of open files", pool.backend, problem)
             raise ExhaustedError

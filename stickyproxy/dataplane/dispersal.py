@@ -119,7 +119,7 @@ class _WatchedLeg(Leg):
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on, and show them."""
-        self.other.transport.write(data)
+        super().data_received(data)
         self._sent(data, self._clock())
 
 

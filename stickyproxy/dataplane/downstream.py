@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import client_address, forwarded_lines, relayed_lines
+from stickyproxy.core.limits import Limit
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.sockets import reset_connection, unsent_bytes
@@ -33,8 +34,9 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_repeatable", "_scanned", "_trusted",
-        "_unread", "_unwritten", "deadline", "https", "last", "made", "peer", "place", "proxy", "stalled", "transport",
+        "_accounted", "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_repeatable",
+        "_requests_left", "_reviewed", "_scanned", "_trusted", "_unread", "_unwritten", "deadline",
+        "https", "last", "made", "peer", "place", "proxy", "review", "stalled", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -59,6 +61,10 @@ class Downstream(asyncio.Protocol):
         self.stalled = False
         self._unwritten = 0  # bytes that the client had not taken when the deadline was set
         self._trusted: bool | None = None
+        self._accounted = False  # something is held that has been counted
+        self._requests_left = proxy.settings.limits.requests
+        self.review = 0.0  # loop time at which to judge how fast a body comes; 0: not at all
+        self._reviewed = 0  # bytes of it that had come when this was set
 
     @property
     def trusted(self) -> bool:
@@ -89,15 +95,32 @@ class Downstream(asyncio.Protocol):
             return self.peer
         return client_address(fields.said, self.peer, self.proxy.trusted)
 
+    def account(self) -> None:
+        """Tell how many bytes wait here, as somebody does not take them yet."""
+        count = len(self._held)
+        if self.stalled:
+            count += self.transport.get_write_buffer_size()
+        if self._exchange is not None:
+            count += self._exchange.waiting_bytes
+        self._accounted = count > 0
+        self.proxy.buffered.hold(self, count)
+
+    def drop(self) -> None:
+        """End at once: too much waits for slow peers, and this one has been slow for longest."""
+        self._accounted = False
+        self.transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: a first head is awaited like any other, for the idle time."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
         self.made = True
+        self.transport.set_write_buffer_limits(high=0)  # whatever waits is heard of, or it could not be counted
         self.deadline = self.proxy.time() + self.proxy.times.idle_s
         self.proxy.downstream_made(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
+        self.proxy.counters.received_bytes += len(data)
         exchange = self._exchange
         if exchange is not None:
             if exchange.request_done:
@@ -111,11 +134,17 @@ class Downstream(asyncio.Protocol):
         else:
             self._advance(data)
 
+    def send(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        self.proxy.counters.sent_bytes += len(data)
+        self.transport.write(data)
+
     def hold(self, data: bytes) -> None:
         """Keep bytes that belong to the next request, and read no more until its turn."""
         self._held += data
         self._scanned = 0
         self.pause_reading()
+        self.account()
 
     def _advance(self, data: bytes) -> None:
         """Serve the requests that are there in full, one after another, and hold what is not."""
@@ -142,6 +171,8 @@ class Downstream(asyncio.Protocol):
         self._busy = False
         if data and not self.last:
             self._held = data
+        if self._held or self._accounted:
+            self.account()
         self._settle()
 
     def _settle(self) -> None:
@@ -193,12 +224,18 @@ class Downstream(asyncio.Protocol):
         if not fields.length:
             self._begin(head, b"")
             return rest
+        if proxy.settings.limits.body_rate:
+            self.review, self._reviewed = proxy.time() + proxy.times.body_s, 0
         self._begin(head, rest)
         rest, self._held = self._held, b""  # what the exchange found behind the body
         return rest
 
     def _begin(self, head: RequestHead, body: bytes) -> None:
         self.deadline = 0.0
+        self._requests_left -= 1
+        if not self._requests_left:  # below it, there is no limit
+            self.last = True
+            self.proxy.counters.limits[Limit.REQUESTS] += 1
         exchange = self._exchange = Exchange(self, head)
         exchange.start(body)
 
@@ -218,7 +255,7 @@ class Downstream(asyncio.Protocol):
         self._unread = head.fields.length != 0
         self.last = head.fields.close or self._unread or proxy.parting
         health = proxy.health()
-        self.transport.write(
+        self.send(
             respond(
                 200 if health.ready else 503,
                 f"{health.text}\n".encode(),
@@ -232,9 +269,9 @@ class Downstream(asyncio.Protocol):
         """Answer something that is no request we may pass on; nothing behind it can be understood."""
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
-        counters.responses[fault.status // 100] += 1
+        counters.count_own(fault.status)
         self._unread = self.last = True
-        self.transport.write(answer(fault, close=True))
+        self.send(answer(fault, close=True))
 
     # What the exchange asks for.
 
@@ -258,14 +295,18 @@ class Downstream(asyncio.Protocol):
         else:
             self._close()
 
-    def become_tunnel(self, upstream: "Upstream") -> Tunnel:
+    def become_tunnel(self, upstream: "Upstream", *, websocket: bool) -> Tunnel:
         """Give both connections to a tunnel, with the bytes that came behind the request's head."""
         held, self._held = self._held, b""
+        self.proxy.buffered.hold(self, 0)
         if held:
             upstream.transport.write(held)
         self.resume_reading()
         self._exchange = None
-        tunnel = Tunnel(self.transport, upstream.transport, upstream.pool.load, self.proxy)
+        tunnel = Tunnel(
+            self.transport, upstream.transport, upstream.pool.load, self.proxy, upstream.pool.backend.identity,
+            websocket=websocket,
+        )  # fmt: skip
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self, tunnel)
         if self._ended and tunnel.downstream is not None:
@@ -283,6 +324,24 @@ class Downstream(asyncio.Protocol):
         if self._reading_paused and not self.transport.is_closing():
             self._reading_paused = False
             self.transport.resume_reading()
+            if self.review and self._exchange is not None:  # what did not come meanwhile is not the client's fault
+                self.review = self.proxy.time() + self.proxy.times.body_s
+                self._reviewed = self._exchange.body_bytes
+
+    def review_rate(self) -> None:
+        """Judge how fast a request's body comes."""
+        exchange = self._exchange
+        self.review = 0.0
+        if exchange is None or exchange.request_done:
+            return
+        least = self.proxy.settings.limits.body_rate * self.proxy.times.body_s
+        held_up = self._reading_paused or exchange.upstream is None  # by the backend
+        if held_up or exchange.body_bytes - self._reviewed >= least:
+            self.review = self.proxy.time() + self.proxy.times.body_s
+            self._reviewed = exchange.body_bytes
+        else:
+            self.proxy.counters.limits[Limit.RATE] += 1
+            exchange.timed_out()
 
     # The ends.
 
@@ -316,7 +375,7 @@ class Downstream(asyncio.Protocol):
         self.deadline = 0.0
         if self.transport.is_closing() or self.stalled:
             unwritten = unsent_bytes(self.transport)
-            if unwritten < self._unwritten:  # slow, but not gone
+            if self.proxy.takes(self._unwritten, unwritten):  # slow, but not gone
                 self._unwritten = unwritten
                 self.deadline = self.proxy.time() + self.proxy.times.body_s
             else:
@@ -345,10 +404,13 @@ class Downstream(asyncio.Protocol):
             exchange.pause_response()
         self._unwritten = unsent_bytes(self.transport)
         self.deadline = self.proxy.time() + self.proxy.times.body_s
+        self.account()
 
     def resume_writing(self) -> None:
         """Go on reading the response, or with the requests that were held."""
         self.stalled = False
+        if self._accounted:
+            self.account()
         exchange = self._exchange
         if exchange is None:
             if not self.last:
@@ -363,6 +425,7 @@ class Downstream(asyncio.Protocol):
         """Release everything."""
         exchange, self._exchange = self._exchange, None
         self._held = b""
+        self.proxy.buffered.hold(self, 0)
         self.proxy.downstream_lost(self)
         if exchange is not None:
             exchange.abandon()

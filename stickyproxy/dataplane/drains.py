@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stickyproxy.core.backends import Backend, Phase
 from stickyproxy.core.status import Remaining
+from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.dispersal import Dispersal
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Drains:
         # By hash, a page comes back whatever the phase; closing its tunnel would only disturb.
         if proxy.snapshot.ready and not proxy.hashing:
             proxy.pages.move(tunnel.page, identity)
-            tunnel.part()
+            tunnel.part(End.DRAIN)
 
     def wake(self) -> None:
         """Let those who wait look again."""

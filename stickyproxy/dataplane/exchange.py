@@ -17,6 +17,7 @@ from stickyproxy.core.ejection import Failure
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
+from stickyproxy.core.limits import Limit
 from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
 from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
@@ -47,6 +48,8 @@ class Exchange:
     request_done = True
     """The whole request has been taken from the client."""
     _body: BodyReader | None = None
+    body_bytes = 0
+    """So much of the request's body has come."""
     _unsent = b""
     """Body bytes that came before there was a connection."""
     _received = b""
@@ -66,6 +69,10 @@ class Exchange:
     """The backend's connection ends with the response's body."""
     _unframed = False
     """Only the end of the client's connection tells the body's."""
+    began = 0.0
+    """When a backend was picked for it, or it began to wait for another's fetch: loop time, 0 before."""
+    _first_byte = 0.0
+    """When the final response's head was sent, where its end was still to come."""
     _interims = 0
     _retried = False
 
@@ -94,7 +101,8 @@ class Exchange:
                     return
                 self._flight = self.proxy.assets.board(key, self)
                 if self._flight.waiting:
-                    self.downstream.deadline = self.proxy.time() + self.proxy.times.response_s
+                    self.began = self.proxy.time()
+                    self.downstream.deadline = self.began + self.proxy.times.response_s
                     return
         elif fields.tokens:
             pick = self.proxy.snapshot.settled.get(fields.tokens[0])
@@ -124,8 +132,9 @@ class Exchange:
         downstream.last = downstream.last or self.proxy.parting
         close = b"\r\nConnection: close" if downstream.last else b""
         response = asset.answer(now, self.head.fields.value(b"if-none-match") or b"", close)
-        self.proxy.counters.responses[int(response[9:10])] += 1
-        downstream.transport.write(response)
+        self.proxy.counters.count_own(int(response[9:12]))
+        self.proxy.counters.whole.observe(now - (self.began or now))
+        downstream.send(response)
         downstream.finished(now, request_done=True)
 
     def _choose(self, cause: Cause = Cause.NONE) -> Pick | None:
@@ -149,6 +158,8 @@ class Exchange:
         proxy = self.proxy
         pool = proxy.pools.get(pick.backend.identity) or proxy.pool_of(pick.backend)
         now = self.proxy.time()
+        if not self.began:
+            self.began = now
         upstream = None
         # A socket gets a connection of its own: uvicorn may still be about to end the exchange before it there, and
         # then closes the connection 5 s later as an idle one, whatever it has become.
@@ -158,8 +169,22 @@ class Exchange:
                 upstream = pool.take(now - self.proxy.times.upstream_idle_s)
         if upstream is not None:
             self._send(upstream, now)
+        elif pool.overloaded(now) and not self.head.fields.upgrade:
+            self._turn_away(pick)
         else:
             self._dialling = self.proxy.loop.create_task(self._dial(pool))
+
+    def _turn_away(self, pick: Pick) -> None:
+        """Add nothing to what waits for a backend in vain: go elsewhere, or say so where that would lose a page."""
+        self.proxy.counters.limits[Limit.PENDING] += 1
+        other = None
+        if pick.pin is Pin.NEW:
+            self._excluded |= {pick.backend.identity}
+            other = self._choose()
+        if other is not None:
+            self._connect(other)
+        else:
+            self._fail(faults.TOO_MANY_PENDING)
 
     async def _dial(self, pool: "Pool") -> None:
         """Open a connection to the picked backend; go on with `_send`, another backend or an answer of our own."""
@@ -215,15 +240,19 @@ class Exchange:
         else:
             unsent, self._unsent = self._unsent, b""
             downstream.resume_reading()
+            self.body_bytes -= len(unsent)  # which are counted once more
             self.send_body(unsent)
+            downstream.account()
 
     def send_body(self, data: bytes) -> None:
         """Pass on bytes of the request's body; what lies behind its end goes back to the downstream connection."""
         downstream = self.downstream
         times = self.proxy.times
+        self.body_bytes += len(data)
         if self.upstream is None:  # not connected yet: hold what has come and stop reading
             self._unsent += data
             downstream.pause_reading()
+            downstream.account()
             return
         assert self._body is not None
         try:
@@ -247,6 +276,12 @@ class Exchange:
         if taken < len(data):
             downstream.hold(data[taken:])
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Count the bytes that wait for a connection, or for a backend that does not take them yet."""
+        waiting = len(self._unsent)
+        return waiting + (self.upstream.transport.get_write_buffer_size() if self.upstream is not None else 0)
+
     # The response's way.
 
     def pause_response(self) -> None:
@@ -269,7 +304,7 @@ class Exchange:
             self._break_off()
             return
         if out:
-            self.downstream.transport.write(out)
+            self.downstream.send(out)
         if reader.done:
             self._finish(clean=taken == len(data))
 
@@ -304,7 +339,7 @@ class Exchange:
                 self._bad_response()
                 return
             if self.head.minor:  # HTTP/1.0 knows no interim responses (RFC 9110 section 15.2)
-                self.downstream.transport.write(_lines(response.kept, data, end) + b"\r\n\r\n")
+                self.downstream.send(_lines(response.kept, data, end) + b"\r\n\r\n")
             data = data[end:]
             if not data:
                 return
@@ -312,7 +347,9 @@ class Exchange:
     def _send_response(self, response: ResponseHead, data: bytes, end: int) -> None:
         """Send the final head and what came behind it (`data` from `end` on), and get ready for the rest."""
         downstream, pick, counters, length = self.downstream, self.pick, self.proxy.counters, response.length
+        upstream = self.upstream
         assert pick is not None
+        assert upstream is not None
         kept, added = response.kept, b""
         reader: BodyReader | None = None
         if self._steering is not None and self._steering.own:
@@ -341,11 +378,12 @@ class Exchange:
                 if self.head.minor:
                     added = b"\r\nTransfer-Encoding: chunked"
         if pick.pin is _KEPT:
-            counters.kept += 1
+            counters.requests[response.status // 100 * 4] += 1  # where those stand that were kept
         else:
-            counters.count_pick(pick)
+            counters.count_request(response.status, pick)
             if pick.sticky and not response.shared:
                 added += self._cookie_line(pick)
+        upstream.pool.tally.requests += 1
         plain = length == CHUNKED and not self.head.minor
         if response.chunked and not self.head.minor:
             kept = drop_fields(_lines(kept, data, end), (b"transfer-encoding",))
@@ -358,19 +396,20 @@ class Exchange:
             added += b"\r\nConnection: close"
         if response.close:
             self._persistent = False
-        counters.responses[response.status // 100] += 1
         if self.request_done:
             downstream.deadline = 0.0
         behind = len(data) - end
         if reader is None and length >= 0 and behind <= length:  # as nearly always: nothing came behind it
             if kept is not None or added:
                 data = b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, data[end:])
-            downstream.transport.write(data)
+            downstream.send(data)
             if behind == length:
                 self._finish(clean=True)
             else:
+                self._first_byte = self.proxy.time()
                 self._response = LengthReader(length - behind)
             return
+        self._first_byte = self.proxy.time()
         if reader is None:
             reader = body_reader(length, plain=plain)
         self._response = reader
@@ -378,7 +417,7 @@ class Exchange:
             body, taken = reader.feed(data[end:])
         except BadBodyError:
             body, taken = b"", -1
-        downstream.transport.write(b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, body))
+        downstream.send(b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, body))
         if taken < 0:
             self._break_off()
         elif reader.done:
@@ -408,14 +447,15 @@ class Exchange:
         cookie = self._cookie_line(pick) if pick.to_hand_out else b""
         handshake = self._steering.handshake() if self._steering is not None else None
         behind = data[end:] if handshake is None else handshake.feed(data[end:])
-        downstream.transport.write(
+        downstream.send(
             b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"
             % (response.kept or b"", response.upgrade, cookie, behind)
         )
-        self.proxy.counters.responses[1] += 1
-        self.proxy.counters.count_pick(pick)
+        self.proxy.counters.count_request(101, pick)
+        upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
-        tunnel = downstream.become_tunnel(upstream)
+        upstream.pool.upstreams.discard(upstream)
+        tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)
 
@@ -438,6 +478,10 @@ class Exchange:
     def _finish(self, *, clean: bool) -> None:
         """End with a whole response; `clean`: the backend sent nothing behind it."""
         now = self.proxy.time()
+        if self._first_byte:
+            self._count_time(now)
+        else:  # as nearly always
+            self.proxy.counters.whole.observe(now - self.began)
         if self._flight is not None:
             self._flight.end(now)
         upstream, self.upstream = self.upstream, None
@@ -458,11 +502,16 @@ class Exchange:
         downstream.last = downstream.last or not self.request_done or self.proxy.parting
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
-        counters.responses[fault.status // 100] += 1
-        downstream.transport.write(
-            answer(fault, html=head.navigation, close=downstream.last, head_only=head.method == b"HEAD")
-        )
-        downstream.finished(self.proxy.time(), request_done=self.request_done)
+        counters.count_own(fault.status)
+        downstream.send(answer(fault, html=head.navigation, close=downstream.last, head_only=head.method == b"HEAD"))
+        now = self.proxy.time()
+        counters.whole.observe(now - (self.began or now))
+        downstream.finished(now, request_done=self.request_done)
+
+    def _count_time(self, now: float) -> None:
+        """Count how long a response took that did not come at once."""
+        self.proxy.counters.first_bytes.observe(self._first_byte - self.began)
+        self.proxy.counters.wholes.observe(now - self.began)
 
     def _bad_response(self) -> None:
         assert self.pick is not None
@@ -473,6 +522,8 @@ class Exchange:
         """End in the middle of a response, so that the client can tell that it is not whole."""
         self._release()
         self.proxy.counters.faults["broken-off"] += 1
+        if self._first_byte:
+            self._count_time(self.proxy.time())
         # Where only the connection's end tells the body's, a clean end would lie: reset it.
         self.downstream.break_off(reset=self._unframed)
 
@@ -522,6 +573,8 @@ class Exchange:
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
+        if self._first_byte:
+            self._count_time(self.proxy.time())
         self._release()
 
     def _release(self) -> None:

@@ -104,10 +104,15 @@ class Failures:
         counters.retries_denied += 1
         return False
 
+    @property
+    def budget_used(self) -> float:
+        """Say which part of the budget of retries is used."""
+        return self._budget.used(self._counters.retries)
+
     def sweep(self, now: float) -> None:
         """Let time pass; once a second."""
         counters = self._counters
-        self._budget.sweep(now, sum(counters.responses), counters.retries)
+        self._budget.sweep(now, sum(counters.requests), counters.retries)
         self.ejections.sweep(now)
 
     def describe(self, identity: str) -> tuple[bool, str]:

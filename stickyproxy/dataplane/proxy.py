@@ -8,21 +8,25 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from random import Random
 from urllib.parse import parse_qsl
 
+from stickyproxy.core.absences import Absence, Absences
 from stickyproxy.core.affinity import KeySource
-from stickyproxy.core.backends import Backend, Secrets, Snapshot
+from stickyproxy.core.backends import Backend, Phase, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.ending import TABLE, Event, Stage
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
 from stickyproxy.core.health import Readiness, readiness
+from stickyproxy.core.limits import Limit, moves
 from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
 from stickyproxy.core.places import Places, connections_for
@@ -30,11 +34,13 @@ from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
-from stickyproxy.core.status import BackendStatus
+from stickyproxy.core.status import BackendStatus, Gauges
 from stickyproxy.core.tls import TlsMaterial
+from stickyproxy.core.tunnels import End, judge
 from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.admission import Admission
 from stickyproxy.dataplane.asset_flights import AssetFlights
+from stickyproxy.dataplane.buffered import Buffered
 from stickyproxy.dataplane.certificates import backend_context, server_context
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
@@ -44,13 +50,16 @@ from stickyproxy.dataplane.failures import Failures, failure_of
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.secure_upstream import HandshakeError
 from stickyproxy.dataplane.sidecar import Sidecar
-from stickyproxy.dataplane.sockets import descriptor_limit, tune_socket
+from stickyproxy.dataplane.sockets import descriptor_limit, silence_s, tune_socket
 from stickyproxy.dataplane.sweep import Sweep
 from stickyproxy.dataplane.tls import Wire
 from stickyproxy.dataplane.tunnel import Tunnel
 
 FIRST_REQUEST_S = 0.05
 """Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
+
+LAG_SWEEPS = 10
+"""So many of the last sweeps tell how late the event loop runs: those of some ten seconds."""
 
 
 class Proxy:
@@ -63,7 +72,7 @@ class Proxy:
         self.settings = settings
         self.times = settings.times
         self.loop = asyncio.get_running_loop()
-        self.time = self.loop.time
+        self.time = time.monotonic  # what asyncio's own loop tells; uvloop's stands still within a round, in whole ms
         self.random = random
         self.log = logging.getLogger("stickyproxy")
         self.counters = Counters()
@@ -80,9 +89,12 @@ class Proxy:
         self.synced = False
         self.tunnels: set[Tunnel] = set()
         self.pages = Pages(settings.affinity.page_limit, settings.affinity.page_ttl_s)
+        self.absences = Absences(settings.affinity.page_limit, settings.times.lost_s)
         self.files = Files(settings.affinity.file_limit)
         self.versions: dict[str, bytes] = {}  # NiceGUI's, by identity, learned from the pages a backend built
-        self.assets = AssetFlights(settings.help.asset_cache_bytes) if settings.help.asset_cache_bytes else None
+        self.assets: AssetFlights | None = None
+        if settings.help.asset_cache_bytes:
+            self.assets = AssetFlights(settings.help.asset_cache_bytes, self.counters)
         self.reloads = ReloadGuard(settings.help.reload_limit)
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
@@ -100,7 +112,13 @@ class Proxy:
         self.client_tls: ssl.SSLContext | None = None  # None: clients speak plain HTTP
         self.backend_tls: ssl.SSLContext | None = None  # None: backends do
         self.sweep = Sweep(self, self._between_rounds)
-        self._dispersal = Dispersal(self.loop, random, Tunnel.part)
+        self.buffered = Buffered(limits.buffered_bytes, self._count_dropped)
+        self.tunnel_idle_checks: dict[Tunnel, float] = {}  # when to look next; empty where tunnels may be idle for ever
+        self._least_taken = int(limits.body_rate * settings.times.body_s) or 1
+        self._dispersal = Dispersal(self.loop, random, partial(Tunnel.part, end=End.SHUTDOWN))
+        self._lags: deque[float] = deque(maxlen=LAG_SWEEPS)
+        self._longest_lag_s = 0.0
+        self.ended_tunnels_bytes = (0, 0)  # received from clients, sent to them
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -132,6 +150,9 @@ class Proxy:
             else:
                 pool.close()
                 del self.pools[identity]
+        self.counters.retain(snapshot.by_identity)
+        for backend in snapshot.backends:
+            self.counters.tally(backend.identity)
         self.versions = {i: version for i, version in self.versions.items() if i in snapshot.by_identity}
         self.snapshot = snapshot
         self._snapshot_change.set()
@@ -147,8 +168,9 @@ class Proxy:
         """Give the pool of a backend of the current snapshot."""
         pool = self.pools.get(backend.identity)
         if pool is None:
-            load = self.balancer.loads[backend.identity]
-            pool = self.pools[backend.identity] = Pool(backend, load, self.settings.limits.idle_upstreams)
+            load, tally = self.balancer.loads[backend.identity], self.counters.tally(backend.identity)
+            limits = self.settings.limits
+            pool = self.pools[backend.identity] = Pool(backend, load, tally, limits.idle_upstreams, limits.pending)
             pool.failing = self.failures.ejections.troubled(backend.identity)
         return pool
 
@@ -218,7 +240,12 @@ class Proxy:
                     *self.failures.describe(backend.identity),
                 )
             )  # fmt: skip
-        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels))
+        self.sweep.count_tunnel_bytes()
+        gauges = Gauges(
+            self.assets.cache.size if self.assets is not None else 0,
+            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, len(self.absences),
+        )  # fmt: skip
+        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels), gauges=gauges)
         if self.sidecar is not None:
             report = replace(report, app=self.sidecar.line(), signs=self.sidecar.signs())
         if thorough:
@@ -283,6 +310,8 @@ class Proxy:
         """Take a tunnel into the books."""
         self.counters.tunnels += 1
         self.tunnels.add(tunnel)
+        if self.times.tunnel_idle_s:
+            self.tunnel_idle_checks[tunnel] = self.time() + self.times.tunnel_idle_s
         self._emptied.clear()
         if self.draining:
             self._dispersal.watch((tunnel,))
@@ -290,31 +319,92 @@ class Proxy:
     def tunnel_stalled(self, tunnel: Tunnel) -> None:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
         self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
+        self.buffered.hold(tunnel, tunnel.waiting_bytes)
+
+    def tunnel_flows(self, tunnel: Tunnel) -> None:
+        """Hear that what a tunnel was waiting for has been taken."""
+        self.buffered.hold(tunnel, tunnel.waiting_bytes)
+
+    def _count_dropped(self) -> None:
+        self.counters.limits[Limit.BUFFERED] += 1
+
+    def takes(self, before: int, now: int) -> bool:
+        """Say whether a peer is slow and not gone, which has let `body_s` pass; count it if it is too slow."""
+        if moves(before, now, self._least_taken):
+            return True
+        if now < before:
+            self.counters.limits[Limit.RATE] += 1
+        return False
+
+    def tunnel_side_ended(self, tunnel: Tunnel, error: Exception | None, *, client: bool) -> None:
+        """Judge why a tunnel ends that nobody here has ended."""
+        backend, pool = self.snapshot.by_identity.get(tunnel.identity), self.pools.get(tunnel.identity)
+        leaving = backend is None or (backend.phase is Phase.DRAINING and not self.drains.ordered(tunnel.identity))
+        leg = tunnel.downstream
+        tunnel.end = judge(
+            error, tunnel.said,
+            client=client, websocket=tunnel.websocket, gone=leaving or (pool is not None and pool.warned),
+            client_silent_s=silence_s(leg.transport) if leg is not None and not leg.transport.is_closing() else 0.0,
+        )  # fmt: skip
+
+    def page_came(self, page: bytes, identity: str) -> bool:
+        """Hear that a backend answered a request of a page; say whether the page had been away."""
+        back = self.absences.came(page, identity, self.time()) if self.absences else None
+        if back is not None:
+            self.counters.count_return(back)
+        return back is not None
+
+    def page_left(self, page: bytes, absence: Absence) -> None:
+        """Hear that the last socket of a page has ended."""
+        self.absences.left(page, absence)
 
     def tunnel_closing(self, tunnel: Tunnel) -> None:
         """Give the second leg of a tunnel a deadline for what is still to be written."""
         now = self.time()
+        end = tunnel.end or End.ERROR
+        self.counters.tunnel_ends[end.value] += 1
         self.watched_tunnels[tunnel] = (now + self.times.body_s, tunnel.unwritten)
         self.drains.wake()
         if tunnel.page:
             self.pages.closed(tunnel.page, now)
+            found = self.pages.find(tunnel.page)
+            if found is None or not found.sockets:
+                self.page_left(tunnel.page, Absence(tunnel.identity, now, end))
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Strike a tunnel."""
+        received, sent = self.ended_tunnels_bytes
+        more = tunnel.moved_bytes
+        self.ended_tunnels_bytes = received + more[0], sent + more[1]
         self.watched_tunnels.pop(tunnel, None)
+        self.tunnel_idle_checks.pop(tunnel, None)
+        self.buffered.hold(tunnel, 0)
         self.tunnels.discard(tunnel)
         self.leave_place(tunnel.place)
 
     def tunnel_deadline_passed(self, tunnel: Tunnel, unwritten: int) -> None:
         """Drop a tunnel of which nothing has been taken since it had so many bytes unwritten."""
-        if tunnel.unwritten < unwritten:  # slow, but not gone
+        if self.takes(unwritten, tunnel.unwritten):
             self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
         else:
-            tunnel.abort()
+            tunnel.abort(End.IDLE)
 
-    def _between_rounds(self, now: float) -> None:
-        """Do what is to be done once a second."""
+    def tunnel_idle_check(self, tunnel: Tunnel) -> None:
+        """Close a tunnel in which no byte has moved for too long, or look again when that could be so."""
+        left_s = self.times.tunnel_idle_s - tunnel.silence_s
+        if left_s > 0:
+            self.tunnel_idle_checks[tunnel] = self.time() + left_s
+        else:
+            del self.tunnel_idle_checks[tunnel]
+            tunnel.close(End.IDLE)
+
+    def _between_rounds(self, now: float, lag_s: float) -> None:
+        """Do what is to be done once a second; `lag_s`: how late that is."""
+        self._lags.append(lag_s)
+        self._longest_lag_s = max(self._longest_lag_s, lag_s)
         self.pages.expire(now)
+        for absence in self.absences.expire(now).values():
+            self.counters.lost[absence.end.value] += 1
         self.drains.wake()
         if self.sidecar is not None:
             self.sidecar.sweep()
@@ -376,7 +466,7 @@ class Proxy:
         for downstream in list(self.downstreams):
             downstream.transport.abort()
         for tunnel in list(self.tunnels):
-            tunnel.abort()
+            tunnel.abort(End.SHUTDOWN)
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()

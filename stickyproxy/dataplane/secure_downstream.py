@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stickyproxy.core.faults import PLAIN_ON_TLS
 from stickyproxy.core.request import looks_like_head
+from stickyproxy.core.tls import Handshake
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.tls import HANDSHAKE_RECORD, TlsTransport, Wire
 
@@ -42,7 +43,7 @@ class SecureDownstream(Downstream):
         """Await the first request; not for long, where this proxy is about to end."""
         times = self.proxy.times
         self._shaking = False
-        self.proxy.counters.handshakes["resumed" if resumed else "full"] += 1
+        self.proxy.counters.handshakes[Handshake.RESUMED if resumed else Handshake.FULL] += 1
         self.deadline = self.proxy.time() + (times.linger_s if self.proxy.draining else times.idle_s)
 
     def handshake_failed(self, problem: Exception) -> None:
@@ -50,12 +51,12 @@ class SecureDownstream(Downstream):
         if not self._shaking:
             return
         self._shaking = False
-        self.proxy.counters.handshakes["failed"] += 1
+        self.proxy.counters.handshakes[Handshake.FAILED] += 1
         self.proxy.log.debug("TLS handshake with %s failed: %s", self.peer.decode("latin-1"), problem)
 
     def spoke_plain(self, transport: asyncio.Transport, data: bytes) -> None:
         """Go on without TLS, to say in words that it was expected; close where even words would not be understood."""
-        self.proxy.counters.handshakes["plain"] += 1
+        self.proxy.counters.handshakes[Handshake.PLAIN] += 1
         self.transport = transport
         self.https = False
         transport.set_protocol(self)
@@ -75,7 +76,7 @@ class SecureDownstream(Downstream):
         """Drop a handshake that takes too long."""
         if self._shaking:
             self._shaking = False
-            self.proxy.counters.handshakes["timeout"] += 1
+            self.proxy.counters.handshakes[Handshake.TIMEOUT] += 1
             self.transport.abort()
         else:
             super().deadline_passed()

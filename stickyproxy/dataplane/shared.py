@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from random import Random
 
+from stickyproxy.core.absences import Absence
 from stickyproxy.core.files import LONGEST_PATH, Files
 from stickyproxy.core.news import News
 from stickyproxy.core.pages import Page, Pages
@@ -166,6 +167,14 @@ class SharedProxy(Proxy):
             if (load := self.balancer.loads.get(identity)) is not None:
                 for _ in range(count):
                     load.arrive(now)
+        for page, absence in news.left.items():
+            found = self.pages.find(page)
+            if found is not None and found.sockets:  # it has opened another one here before
+                self._teller.news().came.append(page)
+            else:
+                self.absences.left(page, absence._replace(ours=False))
+        for page in news.came:
+            self.absences.forget(page)
         self._elsewhere.update(news.tunnels)
         self._weigh(news.tunnels)
 
@@ -182,6 +191,18 @@ class SharedProxy(Proxy):
 
     def _arrived(self, identity: str) -> None:
         self._teller.news().arrivals[identity] += 1
+
+    def page_left(self, page: bytes, absence: Absence) -> None:
+        """Hear that the last socket of a page here has ended, and tell: it may come back to another worker."""
+        super().page_left(page, absence)
+        self._teller.news().left[page] = absence
+
+    def page_came(self, page: bytes, identity: str) -> bool:
+        """Hear that a backend answered a request of a page; tell where the page had been away."""
+        back = super().page_came(page, identity)
+        if back:
+            self._teller.news().came.append(page)
+        return back
 
     def tunnel_made(self, tunnel: Tunnel) -> None:
         """Take a tunnel into the books, and tell that a backend carries one more."""

@@ -152,6 +152,8 @@ class Steering:
 
     def answered(self, pick: Pick, status: int) -> None:
         """Hear of an answer: a poll that a backend accepts shows that the page lives there."""
+        if self.route is not None and self.route.page:
+            self._proxy.page_came(self.route.page, pick.backend.identity)
         if status == 200 and self.page and _SESSION.search(self._head.target):
             self._proxy.pages.learn(self.page, pick.backend.identity, self._proxy.time())
 
@@ -202,6 +204,7 @@ class Steering:
         page, proxy = self.page, self._proxy
         if not page:
             return
+        proxy.page_came(page, pick.backend.identity)
 
         def on_outcome(outcome: Outcome) -> None:
             if outcome is Outcome.REFUSED:

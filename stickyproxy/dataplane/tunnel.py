@@ -1,7 +1,7 @@
 """The relay after `101 Switching Protocols`: moves bytes between two transports, and nothing else.
 
 Laws: bytes go through untouched and in order; half-close and backpressure are passed on; the loss of one leg ends the
-other; the load of the backend is released exactly once.
+other; the load of the backend is released exactly once; the first reason for its end stays.
 """
 
 import asyncio
@@ -9,13 +9,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from stickyproxy.core.balance import Load
-from stickyproxy.dataplane.sockets import unsent_bytes
+from stickyproxy.core.tunnels import Close, End, read_close
+from stickyproxy.dataplane.sockets import silence_s, unsent_bytes
+
+CLOSE_FRAME = 0x88
+"""First byte of a WebSocket's Close frame; whether one follows is looked at only then."""
 
 
 class Leg(asyncio.Protocol):
-    """One of a tunnel's two connections; `other` is where its bytes go."""
+    """One of a tunnel's two connections; `other` is where its bytes go, `received_bytes` counts them."""
 
-    __slots__ = ("ended", "other", "transport", "tunnel")
+    __slots__ = ("ended", "other", "received_bytes", "transport", "tunnel")
 
     other: "Leg"
 
@@ -23,14 +27,19 @@ class Leg(asyncio.Protocol):
         self.transport = transport
         self.tunnel = tunnel
         self.ended = False  # its sender has closed its half
+        self.received_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on."""
+        self.received_bytes += len(data)
         self.other.transport.write(data)
+        if data[0] == CLOSE_FRAME:
+            self.tunnel.close_seen(self, data)
 
     def eof_received(self) -> bool:
         """Pass a half-close on; keep this side open for writing until the other side ends too."""
         self.ended = True
+        self.tunnel.side_ended(self)
         other = self.other
         if other.ended or other.transport.is_closing():
             other.transport.close()
@@ -46,11 +55,13 @@ class Leg(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on reading from the other side."""
+        self.tunnel.flows()
         if not self.other.transport.is_closing():
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the other side, after what is still to be written there."""
+        self.tunnel.side_ended(self, exc)
         self.tunnel.leg_lost(self)
 
 
@@ -65,10 +76,12 @@ class _DeafLeg(Leg):
 
     def data_received(self, data: bytes) -> None:
         """Drop what nobody can be given any more."""
+        self.received_bytes += len(data)
 
     def eof_received(self) -> bool:
         """End the tunnel: nobody takes anything any more."""
         self.ended = True
+        self.tunnel.side_ended(self)
         self.other.transport.close()
         return False
 
@@ -78,6 +91,12 @@ class TunnelOwner(Protocol):
 
     def tunnel_stalled(self, tunnel: "Tunnel") -> None:
         """Hear that one leg takes no more for now, so that the end of the other might not be noticed."""
+
+    def tunnel_flows(self, tunnel: "Tunnel") -> None:
+        """Hear that a leg takes again what comes."""
+
+    def tunnel_side_ended(self, tunnel: "Tunnel", error: Exception | None, *, client: bool) -> None:
+        """Hear which side has ended first by itself, before anything is lost; once at the most."""
 
     def tunnel_closing(self, tunnel: "Tunnel") -> None:
         """Hear that the first leg is lost and the second is being flushed."""
@@ -89,10 +108,15 @@ class TunnelOwner(Protocol):
 class Tunnel:
     """Both legs of one tunnel; `page` is the client id of the page whose open socket it is counted as, or empty.
 
-    Made when the two heads of the upgrade have been written; it takes over at once.
+    `identity`: of its backend. `said`: the first Close frame. `end`: why it ended or is about to, None before. `log`:
+    its line in the access log, if there is to be one. Made when the two heads of the upgrade have been written; it
+    takes over at once.
     """
 
-    __slots__ = ("_owner", "downstream", "load", "page", "place", "upstream", "witness")
+    __slots__ = (
+        "_ended_first", "_lost_bytes", "_owner", "downstream", "end", "identity", "load", "log", "page", "place",
+        "said", "upstream", "websocket", "witness",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -100,6 +124,9 @@ class Tunnel:
         upstream: asyncio.Transport,
         load: Load,
         owner: TunnelOwner,
+        identity: str = "",
+        *,
+        websocket: bool = False,
     ) -> None:
         self.downstream: Leg | None = Leg(downstream, self)
         self.upstream: Leg | None = Leg(upstream, self)
@@ -108,6 +135,13 @@ class Tunnel:
         self.place: bytes | None = None  # of its client, which it keeps to the end (core/places.py)
         self.witness: Callable[[], None] | None = None  # makes who stands before the backend's leg step aside
         self.load = load
+        self.identity = identity
+        self.websocket = websocket
+        self.said: Close | None = None
+        self.end: End | None = None
+        self.log: object | None = None
+        self._ended_first = False  # a side has ended by itself
+        self._lost_bytes = (0, 0)  # received from client and backend by legs that are lost
         self._owner = owner
         load.tunnels += 1
         downstream.set_protocol(self.downstream)
@@ -121,16 +155,42 @@ class Tunnel:
             self.witness()
         downstream, upstream = replace(self.downstream), replace(self.upstream)
         downstream.other, upstream.other = upstream, downstream
+        downstream.received_bytes = self.downstream.received_bytes
+        upstream.received_bytes = self.upstream.received_bytes
         del self.downstream.other, self.upstream.other
         self.downstream, self.upstream = downstream, upstream
         downstream.transport.set_protocol(downstream)
         upstream.transport.set_protocol(upstream)
 
+    def side_ended(self, leg: Leg, error: Exception | None = None) -> None:
+        """Pass on which side has ended by itself, unless the tunnel's end is known or begun already."""
+        if self.end is None and not self._ended_first:
+            self._ended_first = True
+            self._owner.tunnel_side_ended(self, error, client=leg is self.downstream)
+
+    def close_seen(self, leg: Leg, data: bytes) -> None:
+        """Keep the first Close frame."""
+        if self.said is None and self.websocket:
+            self.said = read_close(data, by_client=leg is self.downstream)
+
+    @property
+    def moved_bytes(self) -> tuple[int, int]:
+        """Count the bytes that came from the client and from the backend."""
+        received, sent = self._lost_bytes
+        if self.downstream is not None:
+            received += self.downstream.received_bytes
+        if self.upstream is not None:
+            sent += self.upstream.received_bytes
+        return received, sent
+
     def leg_lost(self, leg: Leg) -> None:
         """Release what the first lost leg frees, and all with the second."""
+        received, sent = self._lost_bytes
         if leg is self.downstream:
+            self._lost_bytes = received + leg.received_bytes, sent
             self.downstream = None
         else:
+            self._lost_bytes = received, sent + leg.received_bytes
             self.upstream = None
         other = leg.other
         if self.downstream is None and self.upstream is None:
@@ -145,6 +205,22 @@ class Tunnel:
     def stalled(self) -> None:
         """Pass on that a leg takes no more for now."""
         self._owner.tunnel_stalled(self)
+
+    def flows(self) -> None:
+        """Pass on that a leg takes again what comes."""
+        self._owner.tunnel_flows(self)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Count the bytes that wait here for either side."""
+        return sum(leg.transport.get_write_buffer_size() for leg in (self.upstream, self.downstream) if leg is not None)
+
+    @property
+    def silence_s(self) -> float:
+        """Give the seconds since a byte came from either side; 0 where the system does not tell."""
+        return min(
+            (silence_s(leg.transport) for leg in (self.upstream, self.downstream) if leg is not None), default=0.0
+        )
 
     @property
     def open(self) -> bool:
@@ -163,7 +239,7 @@ class Tunnel:
         legs = (self.upstream, self.downstream)
         return all(leg is not None and not leg.transport.get_write_buffer_size() for leg in legs)
 
-    def part(self) -> None:
+    def part(self, end: End) -> None:
         """End the stream towards the client; what it has sent before it hears of that still goes upstream.
 
         The client's own end then ends the tunnel. What the backend sends from now on is dropped: it was for a socket
@@ -171,20 +247,31 @@ class Tunnel:
         """
         upstream, downstream = self.upstream, self.downstream
         if not self.open or upstream is None or downstream is None or upstream.ended or downstream.ended:
-            self.close()
+            self.close(end)
             return
+        self.end = self.end or end
         self.replace_legs(lambda leg: (_DeafLeg if leg is upstream else Leg)(leg.transport, self))
         downstream.transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, self.close)
+        asyncio.get_running_loop().call_later(LINGER_S, self.close, end)
 
-    def close(self) -> None:
+    def close(self, end: End) -> None:
         """Close both legs after what is still to be written; idempotent."""
+        self._give_reason(end)
         for leg in (self.upstream, self.downstream):
             if leg is not None and not leg.transport.is_closing():
                 leg.transport.close()
 
-    def abort(self) -> None:
+    def drop(self) -> None:
+        """End at once: too much waits for slow peers, and this one has been slow for longest."""
+        self.abort(End.IDLE)
+
+    def abort(self, end: End) -> None:
         """Drop both legs at once; idempotent."""
+        self._give_reason(end)
         for leg in (self.upstream, self.downstream):
             if leg is not None:
                 leg.transport.abort()
+
+    def _give_reason(self, end: End) -> None:
+        if not self._ended_first:
+            self.end = self.end or end

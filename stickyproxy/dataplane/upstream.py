@@ -28,6 +28,8 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
+        self.transport.set_write_buffer_limits(high=0)  # whatever waits is heard of, or it could not be counted
+        self.pool.upstreams.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Hand on a piece of the response."""
@@ -41,10 +43,14 @@ class Upstream(asyncio.Protocol):
         """Stop reading the request's body: the backend takes no more for now."""
         if self.exchange is not None:
             self.exchange.downstream.pause_reading()
+            self.exchange.downstream.account()
 
     def resume_writing(self) -> None:
         """Go on reading the request's body, if it has not ended: what follows it is paused for its own reasons."""
-        if self.exchange is not None and not self.exchange.request_done:
+        if self.exchange is None:
+            return
+        self.exchange.downstream.account()
+        if not self.exchange.request_done:
             self.exchange.downstream.resume_reading()
 
     def pause_reading(self) -> None:
@@ -61,6 +67,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, or leave the pool."""
+        self.pool.upstreams.discard(self)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.upstream_lost(exc)

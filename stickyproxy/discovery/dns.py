@@ -42,13 +42,19 @@ class DnsDiscovery:
         self._wake = asyncio.Event()
         self._last: frozenset[str] = frozenset()
         self._problem = "not resolved yet"
+        self._time = asyncio.get_running_loop().time
+        self._confirmed = self._time()  # or when it began
+        self._errors = 0
         self._log = logging.getLogger("stickyproxy.discovery")
 
     @property
     def status(self) -> DiscoveryStatus:
         """Say what is being resolved and what the last failure was."""
         hint = f"; {self._hint}" if self._hint and self._problem and not self._last else ""
-        return DiscoveryStatus(f"DNS {self._name}", self._problem + hint, "unresolved" if self._problem else "")
+        return DiscoveryStatus(
+            f"DNS {self._name}", self._problem + hint, "unresolved" if self._problem else "",
+            synced=bool(self._last), age_s=self._time() - self._confirmed, errors=self._errors,
+        )  # fmt: skip
 
     def refresh(self) -> None:
         """Resolve now instead of at the interval's end."""
@@ -76,6 +82,7 @@ class DnsDiscovery:
         except UnicodeError as error:  # what the resolver makes of a name that cannot be one
             addresses, problem = frozenset(), str(error)
         if problem:
+            self._errors += 1
             if problem != self._problem or not self._last:
                 kept = (
                     f"keeping the last {len(self._last)} addresses" if self._last else "no backends until it resolves"
@@ -86,6 +93,7 @@ class DnsDiscovery:
         if self._problem and self._last:
             self._log.info("%s resolves again", name.host)
         self._problem = ""
+        self._confirmed = self._time()
         if addresses != self._last:
             self._last = addresses
             self._log.info("%s has %d addresses: %s", name.host, len(addresses), ", ".join(sorted(addresses)))

@@ -144,6 +144,9 @@ class KubernetesDiscovery:
         self._failures = 0
         self._problem = DiscoveryError("starting", "not listed yet")
         self._healthy = False
+        self._time = asyncio.get_running_loop().time
+        self._confirmed = self._time()  # or when it began
+        self._errors = 0
         self._wake = asyncio.Event()
         self._patience: asyncio.Timeout | None = None  # of the watch that is running
         self._log = logging.getLogger("stickyproxy.discovery")
@@ -152,9 +155,10 @@ class KubernetesDiscovery:
     def status(self) -> DiscoveryStatus:
         """Say which Service is followed and what is wrong, with the command that mends it."""
         source = f"Kubernetes Service {self._service}"
+        synced, age_s = self._applied is not None, self._time() - self._confirmed
         if self._healthy:
-            return DiscoveryStatus(source, "")
-        return DiscoveryStatus(source, str(self._problem), self._problem.reason)
+            return DiscoveryStatus(source, "", synced=synced, age_s=age_s, errors=self._errors)
+        return DiscoveryStatus(source, str(self._problem), self._problem.reason, synced, age_s, self._errors)
 
     def refresh(self) -> None:
         """List now, whatever is being waited for."""
@@ -236,6 +240,7 @@ class KubernetesDiscovery:
             raise DiscoveryError("no-service", self._no_service())
         self._slices = {slice_.name: slice_ for slice_ in slices}
         self._reduce()
+        self._confirmed = self._time()
         return version
 
     async def _watch(self, access: Access, version: str) -> None:
@@ -254,6 +259,7 @@ class KubernetesDiscovery:
                 while not self._wake.is_set() and (line := await _read_line(access, response)).endswith(b"\n"):
                     patience.reschedule(loop.time() + self._silence_s)
                     self._on_event(access, line)
+                    self._confirmed = self._time()
         finally:
             self._patience = None
             response.close()
@@ -311,6 +317,7 @@ class KubernetesDiscovery:
 
     def _note(self, problem: DiscoveryError) -> None:
         """Keep a problem for `status`, and log it when it begins or changes."""
+        self._errors += 1
         if self._healthy or str(problem) != str(self._problem):
             kept = f"keeping the last {len(self._applied)} backends" if self._applied is not None else "no backends yet"
             self._log.warning("%s; %s", problem, kept)

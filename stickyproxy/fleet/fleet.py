@@ -71,9 +71,9 @@ class Fleet:
             known.files.update(news.files)
         return known
 
-    async def status(self, discovery: DiscoveryStatus) -> Status:
-        """Report the state of this moment."""
-        return total(await self._reports(), discovery)
+    async def status(self, discovery: DiscoveryStatus, *, thorough: bool = False) -> Status:
+        """Report the state of this moment; a thorough one counts the open pages of each backend."""
+        return total(await self._reports(thorough=thorough), discovery)
 
     async def find(self, text: str) -> list[BackendStatus]:
         """Give the backends that a name, an identity, a host or HOST:PORT means; several, where a host has several."""

@@ -259,7 +259,9 @@ class Slot:
     def apply(self, backends: Sequence[Backend]) -> None:
         """Put a whole new set of backends in force."""
         self._backends = tuple(backends)
-        self._ordered &= {b.identity for b in backends}
+        listed = {b.identity for b in backends}
+        self._ordered &= listed
+        self._dead.retain(listed)
         self._send("apply", self._backends)
 
     def secure(self, material: TlsMaterial) -> None:

@@ -114,7 +114,8 @@ class Supervisor:
     def _spread(self, teller: Slot, news: News) -> None:
         for slot in self.slots:
             if slot is not teller:
-                slot.hear(News(news.pages, news.files, news.refused, news.arrivals, self._others(slot, news.tunnels)))
+                others = self._others(slot, news.tunnels)
+                slot.hear(News(news.pages, news.files, news.refused, news.arrivals, others, news.left, news.came))
 
     def _others(self, slot: Slot, identities: object) -> dict[str, int]:
         """Add up what all others carry of these backends."""

@@ -349,7 +349,7 @@ class Running:
     def counters(self) -> dict[str, int]:
         """Give the pins' counters."""
         counters = self.proxy.counters
-        return {"new": counters.new, "kept": counters.kept, **counters.moved}
+        return {"new": counters.new, "kept": counters.kept, **+counters.moved}
 
     @property
     def idle(self) -> int:

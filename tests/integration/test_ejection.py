@@ -66,7 +66,7 @@ async def test_a_refusing_backend_gets_no_new_sessions_after_three_failures(stag
     await backends[0].stop_listening()
     assert set(await news(running, 40)) == {b"b1", b"b2"}
     counters = running.proxy.counters
-    assert counters.failures == {"refused": 3}, "it was tried three times and never again"
+    assert +counters.failures == {"refused": 3}, "it was tried three times and never again"
     assert (counters.ejections, counters.returns) == (1, 0)
 
 
@@ -139,7 +139,7 @@ async def test_a_trial_that_fails_is_served_by_another(stage: Stage) -> None:
     pass_time(running, backends[0])
     assert set(await news(running, 12)) == {b"b1", b"b2"}
     assert running.proxy.counters.ejections == 2
-    assert running.proxy.counters.failures == {"refused": 4}
+    assert +running.proxy.counters.failures == {"refused": 4}
 
 
 async def test_a_hanging_backend_gets_no_new_sessions_after_three_failures(stage: Stage, deaf: Deaf) -> None:
@@ -147,7 +147,7 @@ async def test_a_hanging_backend_gets_no_new_sessions_after_three_failures(stage
     times = TimeSettings(connect_s=0.1, sweep_s=0.05)
     running = await stage.proxy(Backend.at(deaf[0]), alive, settings=settings(times=times))
     assert set(await news(running, 20)) == {b"alive"}
-    assert running.proxy.counters.failures == {"timeout": 3}
+    assert +running.proxy.counters.failures == {"timeout": 3}
 
 
 async def slam(backend: RawBackend) -> None:
@@ -166,7 +166,7 @@ async def test_a_backend_that_closes_instead_of_answering_gets_no_new_sessions(s
     slamming.cancel()
     await asyncio.gather(slamming, return_exceptions=True)
     assert [m.reason for m in messages if m.status != 200] == ["closed-early"] * 3
-    assert running.proxy.counters.failures == {"closed": 3}
+    assert +running.proxy.counters.failures == {"closed": 3}
     assert rude.connections == 3, "what may have been processed is not sent again"
 
 
@@ -176,7 +176,7 @@ async def test_a_backend_that_does_not_begin_to_answer_gets_no_new_sessions(stag
     running = await stage.proxy(silent, alive, settings=settings(times=times))
     messages = [await running.ask(request()) for _ in range(20)]
     assert [m.reason for m in messages if m.status != 200] == ["response-timeout"] * 3
-    assert running.proxy.counters.failures == {"silent": 3}
+    assert +running.proxy.counters.failures == {"silent": 3}
 
 
 async def test_an_answer_that_has_begun_is_no_failure(stage: Stage) -> None:
@@ -191,7 +191,7 @@ async def test_an_answer_that_has_begun_is_no_failure(stage: Stage) -> None:
         await upstream.flush()
         upstream.close()
         assert (await client.message()).reason == "closed-early"
-    assert running.proxy.counters.failures == {}
+    assert +running.proxy.counters.failures == {}
 
 
 async def test_an_answer_of_any_status_is_none_either(stage: Stage) -> None:
@@ -199,7 +199,7 @@ async def test_an_answer_of_any_status_is_none_either(stage: Stage) -> None:
     running = await stage.proxy(broken, await stage.backend(named("alive")), settings=settings())
     for _ in range(12):
         await running.ask(request())
-    assert running.proxy.counters.failures == {}
+    assert +running.proxy.counters.failures == {}
 
 
 async def test_two_failures_and_a_response_leave_nothing_behind(stage: Stage) -> None:
@@ -213,7 +213,7 @@ async def test_two_failures_and_a_response_leave_nothing_behind(stage: Stage) ->
         await backends[0].start()
         back = await running.ask(request("GET / HTTP/1.1", running.cookie(backends[0])))
         assert back.body == b"b0"
-    assert running.proxy.counters.failures == {"refused": 8}
+    assert +running.proxy.counters.failures == {"refused": 8}
     assert running.proxy.counters.ejections == 0
     assert running.proxy.failures.ejections.records == {}
 
@@ -274,7 +274,7 @@ async def test_a_backend_whose_name_cannot_be_one_fails_too(stage: Stage) -> Non
     nowhere = Backend.at(Address("a" * 64, 80))
     running = await stage.proxy(nowhere, await stage.backend(named("alive")), settings=settings())
     assert set(await news(running, 12)) == {b"alive"}
-    assert running.proxy.counters.failures == {"unreachable": 3}
+    assert +running.proxy.counters.failures == {"unreachable": 3}
 
 
 async def test_zero_never_ejects(stage: Stage) -> None:

@@ -27,7 +27,7 @@ async def test_no_backend_is_a_503(stage: Stage) -> None:
     assert (message.status, message.reason) == (503, "no-backend")
     assert message.get("cache-control") == "no-store"
     assert message.get("content-type") == "text/plain; charset=utf-8"
-    assert running.proxy.counters.faults == {"no-backend": 1}
+    assert +running.proxy.counters.faults == {"no-backend": 1}
 
 
 async def test_a_person_gets_html_and_a_program_text(stage: Stage) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.dispersal import QUIET_S, Dispersal, Watch
 
 from .command import command
@@ -257,7 +258,7 @@ async def test_a_dispersal_by_order_and_the_end_of_the_proxy_share_their_watch(s
     running = await stage.proxy(backend)
     client, upstream = await open_tunnel(running, backend)
     (before,) = watch(running)
-    other = Dispersal(running.proxy.loop, running.proxy.random, lambda tunnel: tunnel.close())
+    other = Dispersal(running.proxy.loop, running.proxy.random, lambda tunnel: tunnel.close(End.SHUTDOWN))
     other.watch(running.proxy.tunnels)
     assert watch(running) == [before]
     client.send(PONG)

@@ -209,8 +209,8 @@ async def test_out_of_descriptors_accepting_pauses_and_recovers(stage: Stage) ->
     async with command("--backend", str(backend.address)) as running:
         pid = running.process.pid
         assert (await running.ask(request())).body == b"hello"
-        opened = highest_descriptor(pid)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 8, opened + 8))
+        most = lowest_free_descriptor(pid) + 8
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
         clients = [await running.client() for _ in range(40)]
         for client in clients:
             client.send(b"GET / HTTP/1.1\r\n")  # not idle, so that nobody is closed to make room
@@ -227,5 +227,6 @@ async def test_out_of_descriptors_accepting_pauses_and_recovers(stage: Stage) ->
         assert (await metrics(running))["stickyproxy_limits_hit_total{limit=descriptors}"] >= 1
 
 
-def highest_descriptor(pid: int) -> int:
-    return max(int(number) for number in os.listdir(f"/proc/{pid}/fd"))
+def lowest_free_descriptor(pid: int) -> int:
+    used = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+    return min(set(range(len(used) + 1)) - used)

@@ -497,7 +497,7 @@ async def test_an_asset_that_is_missing_is_asked_of_each_of_the_others_once(
         if settings is CACHING and method == "GET":
             break
         assert max(scene.asked("table.js")) == number + 1
-    assert scene.running.proxy.counters.moved == {}
+    assert +scene.running.proxy.counters.moved == {}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -649,7 +649,7 @@ async def test_a_kept_asset_is_answered_without_a_backend(stage: Stage) -> None:
         assert set(first.fields) <= set(later.fields)
     assert scene.asked("table.js") == [1]
     assert scene.running.proxy.assets is not None
-    assert (scene.running.proxy.assets.hits, scene.running.proxy.assets.misses) == (3, 1)
+    assert (scene.running.proxy.counters.asset_hits, scene.running.proxy.counters.asset_misses) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -957,7 +957,7 @@ async def test_who_is_caught_in_a_loop_of_reloads_is_told(stage: Stage) -> None:
     assert (told.get("cache-control"), told.get("retry-after")) == ("no-store", "20")
     assert b'http-equiv="refresh"' in told.body
     assert not UUID.search(told.body.decode())
-    assert scene.running.proxy.counters.faults == {"reload-loop": 1}
+    assert +scene.running.proxy.counters.faults == {"reload-loop": 1}
     # Nobody else is: another path, another visitor, a program.
     await reload_once(scene, target="/other")
     await reload_once(scene, "X-Forwarded-For: 9.9.9.9")

@@ -146,7 +146,7 @@ async def test_an_asset_that_one_backend_does_not_have_comes_from_another(stage:
         client.send(request(f"GET {ASSET} HTTP/1.1", running.cookie(has_not)))
         message = await client.message()
         assert (message.status, message.body, message.token) == (200, b"file", None)
-    assert running.proxy.counters.moved == {}
+    assert +running.proxy.counters.moved == {}
 
 
 async def test_an_asset_that_no_backend_has_is_a_404_that_nobody_keeps(stage: Stage) -> None:

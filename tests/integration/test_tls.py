@@ -72,7 +72,7 @@ async def test_requests_are_served_and_the_app_knows_that_it_was_https(
         await client.until(b"hello")
     assert len(running.downstreams) == 1
     assert {asked.get("x-forwarded-proto") for asked in backend.requests} == {"https"}
-    assert running.proxy.counters.handshakes == {"full": 1}
+    assert +running.proxy.counters.handshakes == {"full": 1}
 
 
 async def test_the_cookie_of_a_client_by_https_is_secure(stage: Stage, authority: Authority) -> None:
@@ -310,7 +310,7 @@ async def test_a_plain_request_is_told_what_this_port_speaks(stage: Stage, autho
     assert b"https://" in answer.body
     assert not backend.requests
     await running.quiet()
-    assert running.proxy.counters.handshakes == {"plain": 1}
+    assert +running.proxy.counters.handshakes == {"plain": 1}
 
 
 @pytest.mark.parametrize("noise", [b"\x00\x01\x02", b"SSH-2.0-x\r\n", b"\x80\x2e\x01\x00\x02"], ids=repr)
@@ -349,7 +349,7 @@ async def test_a_handshake_that_never_ends_is_given_up(stage: Stage, authority: 
     hello_ = client.hello()
     client.peer.send(hello_[: max(1, int(len(hello_) * share))])
     await client.peer.gone()
-    assert running.proxy.counters.handshakes == {"timeout": 1}
+    assert +running.proxy.counters.handshakes == {"timeout": 1}
 
 
 async def test_who_says_nothing_is_an_idle_connection_and_costs_no_tls(stage: Stage, authority: Authority) -> None:
@@ -362,7 +362,7 @@ async def test_who_says_nothing_is_an_idle_connection_and_costs_no_tls(stage: St
     assert downstream.idle
     assert downstream.transport._session is None  # type: ignore[attr-defined]
     assert await client.gone()
-    assert not running.proxy.counters.handshakes
+    assert not +running.proxy.counters.handshakes
 
 
 async def test_old_versions_are_refused(stage: Stage, authority: Authority) -> None:
@@ -376,7 +376,7 @@ async def test_old_versions_are_refused(stage: Stage, authority: Authority) -> N
     with pytest.raises((ssl.SSLError, ConnectionResetError)):
         await HandTls(await running.client(), context).shake()
     await running.quiet()
-    assert running.proxy.counters.handshakes == {"failed": 1}
+    assert +running.proxy.counters.handshakes == {"failed": 1}
 
 
 async def test_only_ciphers_with_forward_secrecy_are_spoken(stage: Stage, authority: Authority) -> None:
@@ -411,7 +411,7 @@ async def test_a_second_connection_resumes_the_session(
     assert second.session.session_reused
     second.send(request())
     await second.until(b"hello")
-    assert running.proxy.counters.handshakes == {"full": 1, "resumed": 1}
+    assert +running.proxy.counters.handshakes == {"full": 1, "resumed": 1}
 
 
 async def test_renegotiation_is_refused(stage: Stage, authority: Authority) -> None:

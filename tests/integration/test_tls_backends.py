@@ -145,7 +145,7 @@ async def test_a_backend_that_speaks_plain_http_is_told_apart(stage: Stage, auth
     (await backend.accepted()).send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     answer = await client.message()
     assert (answer.status, answer.reason) == (502, "backend-tls")
-    assert running.proxy.counters.failures == {"handshake": 1}
+    assert +running.proxy.counters.failures == {"handshake": 1}
     (status,) = running.proxy.report().backends
     assert "no TLS: " in status.trouble
 
@@ -208,7 +208,7 @@ async def test_a_body_that_ends_with_the_connection_is_broken_off_without_a_clos
     cut(upstream)
     with pytest.raises(ConnectionResetError):
         await client.rest()
-    assert running.proxy.counters.faults == {"broken-off": 1}
+    assert +running.proxy.counters.faults == {"broken-off": 1}
 
 
 @pytest.mark.parametrize("fields", [("Content-Length: 20",), (CHUNKED,)], ids=["length", "chunked"])
@@ -222,7 +222,7 @@ async def test_a_body_with_an_end_of_its_own_is_broken_off_where_that_does_not_c
     await client.exactly(4)
     cut(upstream)
     await client.gone()
-    assert running.proxy.counters.faults == {"broken-off": 1}
+    assert +running.proxy.counters.faults == {"broken-off": 1}
 
 
 async def test_a_pooled_connection_that_has_ended_is_replaced(

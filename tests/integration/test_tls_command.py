@@ -11,7 +11,7 @@ from .command import Command, start
 from .harness import Stage, hello, request, soon
 from .test_upgrade import end, upgraded
 from .tls import Authority, HandTls
-from .workers import children, until, workers
+from .workers import children, ready_with, until, workers
 
 
 @pytest.fixture(scope="module")
@@ -181,5 +181,5 @@ async def test_the_names_of_a_backend_that_is_no_address_are_verified(
     port = backend.address.port
     for source in ((f"--backend=https://localhost:{port}",), (f"--dns=localhost:{port}", "--backend-tls")):
         async with workers(*source, "--backend-ca", str(tmp_path / "ca.crt"), count=1) as running:
-            answer = await running.ask(request())
-            assert answer.body == b"hello", running.log
+            await ready_with(running, "backends usable")
+            assert (await running.ask(request())).body == b"hello"

@@ -15,8 +15,8 @@ def test_exchanges_are_counted_by_what_became_of_the_pin() -> None:
         (Pin.MOVED, Cause.REFUSED),
         (Pin.MOVED, Cause.GONE),
     ]:
-        counters.count_pick(Pick(BACKEND, pin, cause))
-    assert (counters.new, counters.kept, dict(counters.moved)) == (1, 2, {"gone": 2, "refused": 1})
+        counters.count_request(200, Pick(BACKEND, pin, cause))
+    assert (counters.new, counters.kept, dict(+counters.moved)) == (1, 2, {"gone": 2, "refused": 1})
 
 
 def test_every_cause_of_a_move_has_a_name_of_its_own() -> None:

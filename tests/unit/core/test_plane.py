@@ -15,7 +15,7 @@ SOURCE = DiscoveryStatus("a list", "")
 def counted(number: int) -> Counters:
     counters = Counters()
     counters.connections = number
-    counters.responses[2] = number
+    counters.requests[4 * 2] = number
     counters.moved["gone"] = number
     return counters
 
