@@ -126,7 +126,7 @@ def _tls_files(ctx: click.Context, options: dict[str, Any]) -> TlsFiles:
     certificate, key = options["tls_cert"], options["tls_key"]
     if bool(certificate) != bool(key):
         given, missing = ("--tls-cert", "--tls-key") if certificate else ("--tls-key", "--tls-cert")
-        raise click.UsageError(f"{missing}: expected beside {given}, found neither file nor default; give both", ctx)
+        raise click.UsageError(f"{missing}: expected a file beside {given}, found none", ctx)
     schemes = {https for _, https in options["backend"]}
     if len(schemes) > 1:
         raise click.UsageError("--backend: expected all with https:// or none, found some of each", ctx)
