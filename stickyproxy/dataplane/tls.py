@@ -103,8 +103,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._ended = True
         except ssl.SSLError as error:
             self._problem = error
-        if incoming.pending:  # behind an end or an error
-            incoming.read()
+        finally:  # whatever happened: what is left would be taken for the next connection's
+            if incoming.pending:
+                incoming.read()
         if self._wire.outgoing.pending:
             self._reply()
         if established:

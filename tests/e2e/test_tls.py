@@ -1,6 +1,8 @@
 """Chromium by https to real NiceGUI replicas, plain ones and such as serve https themselves."""
 
+import asyncio
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from integration.tls import Authority
@@ -53,4 +55,14 @@ async def test_a_page_lives_by_https(browser: Browser, tmp_path: Path, backends:
             assert await page.replica() == name
             assert len(page.documents) == 1
             await expect(page.page.locator("#popup")).to_have_attribute("aria-hidden", "true")
-        await leave(pages[:1])
+
+        # Sockets that are closed politely end for Chromium too: their pages move to the other replica.
+        left = next(replica for replica in replicas if replica.name == names[0])
+        target = f"http://127.0.0.1:{proxy.admin_port}/drain?backend={left.address}&wait=60s&idle=0s"
+        answer = await asyncio.to_thread(urlopen, target, timeout=90)
+        answer.close()
+        assert answer.status == 200
+        for page, name in zip(pages, names, strict=True):
+            if name == left.name:
+                await page.at(next(replica.name for replica in replicas if replica is not left))
+        await leave(pages)

@@ -28,6 +28,7 @@ from .harness import (
     response,
     soon,
 )
+from .test_proxy_protocol import ANN, BOB, behind
 from .test_tunnel import ASK, SWITCH
 from .test_websocket import echo
 from .tls import Authority, HandTls
@@ -421,6 +422,41 @@ async def test_renegotiation_is_refused(stage: Stage, authority: Authority) -> N
     assert client.session.compression() is None
     assert running.proxy.client_tls is not None
     assert running.proxy.client_tls.options & ssl.OP_NO_RENEGOTIATION
+
+
+@pytest.mark.parametrize("header", [ANN, BOB], ids=["version 1", "version 2"])
+async def test_tls_may_stand_behind_a_header_of_the_proxy_protocol(
+    stage: Stage, authority: Authority, header: bytes
+) -> None:
+    backend = await stage.backend(hello)
+    running = await secured(stage, authority, backend, settings=behind())
+    client = HandTls(await running.client(), authority.client())
+    client.peer.send(header + client.hello())
+    await client.shake()
+    client.send(request())
+    await client.until(b"hello")
+    assert backend.requests[0].get("x-real-ip") != "127.0.0.1"
+    assert backend.requests[0].get("x-forwarded-proto") == "https"
+
+
+async def test_a_client_that_goes_in_the_middle_of_the_handshake_leaves_nothing(
+    stage: Stage, authority: Authority
+) -> None:
+    running = await secured(stage, authority, await stage.backend(hello))
+    context = authority.client()
+    length = len(HandTls(await running.client(), context).hello())
+    for cut in (1, 5, length // 2, length - 1, length):
+        for reset in (True, False):
+            client = HandTls(await running.client(), context)
+            client.peer.send(client.hello()[:cut])
+            await client.peer.flush()
+            client.peer.reset() if reset else client.peer.close()
+    for client in stage.clients:
+        client.close()
+    await running.quiet()
+    good = await hand(running, authority)
+    good.send(request())
+    await good.until(b"hello")
 
 
 # Certificates that change, and the end.
