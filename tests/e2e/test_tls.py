@@ -58,7 +58,7 @@ async def test_a_page_lives_by_https(browser: Browser, tmp_path: Path, backends:
 
         # Sockets that are closed politely end for Chromium too: their pages move to the other replica.
         left = next(replica for replica in replicas if replica.name == names[0])
-        target = f"http://127.0.0.1:{proxy.admin_port}/drain?backend={left.address}&wait=60s&idle=0s"
+        target = f"http://127.0.0.1:{proxy.admin_port}/drain?backend={left.address}&wait=10s&idle=0s"
         answer = await asyncio.to_thread(urlopen, target, timeout=90)
         answer.close()
         assert answer.status == 200

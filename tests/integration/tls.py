@@ -119,7 +119,7 @@ class HandTls:
         self.peer = peer
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name, session=session)
-        self._received = b""
+        self._received = bytearray()
 
     def flush(self) -> None:
         """Send what TLS has to say."""
@@ -176,16 +176,19 @@ class HandTls:
 
     async def until(self, mark: bytes) -> bytes:
         """Read up to a mark."""
-        while mark not in self._received:
+        looked_at = 0
+        while (at := self._received.find(mark, looked_at)) < 0:
+            looked_at = max(0, len(self._received) - len(mark) + 1)
             piece = await self.read()
-            assert piece, f"ended before {mark!r}: {self._received!r}"
+            assert piece, f"ended before {mark!r}: {bytes(self._received[-1000:])!r}"
             self._received += piece
-        before, _, self._received = self._received.partition(mark)
-        return before + mark
+        found = bytes(self._received[: at + len(mark)])
+        del self._received[: at + len(mark)]
+        return found
 
     async def rest(self) -> bytes:
         """Read to the close_notify."""
-        parts = [self._received]
+        parts = [bytes(self._received)]
         while piece := await self.read():
             parts.append(piece)
         return b"".join(parts)
