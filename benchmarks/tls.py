@@ -36,10 +36,10 @@ AFTER_LARGE = 200
 
 _EVENT_LOOPS = """
 import stickyproxy.dataplane.admission as admission
-from stickyproxy.dataplane.secure_downstream import SecureDownstream
 
 async def serve(self, connection, client, place):
-    downstream = SecureDownstream(self._proxy, client, place)
+    downstream = self._proxy.make_downstream(client, place)
+    downstream.https = True
     await self._loop.connect_accepted_socket(lambda: downstream, connection, ssl=self._proxy.client_tls)
 
 admission.Admission._serve = serve

@@ -14,6 +14,7 @@ import click
 
 from stickyproxy import __version__
 from stickyproxy.configuration import build_settings
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import parse_hash_key
 from stickyproxy.core.endpoint_slices import parse_service
 from stickyproxy.core.settings import (
@@ -39,6 +40,7 @@ from stickyproxy.options import (
     flag,
     option,
     parse_admin,
+    parse_buffered,
     parse_head_bytes,
     parse_keepalive,
     parse_local,
@@ -46,6 +48,7 @@ from stickyproxy.options import (
     parse_prober,
     parse_secret,
     parse_server_name,
+    parse_share,
     parse_workers,
 )  # fmt: skip
 
@@ -211,7 +214,7 @@ def cli() -> None:
          "Bytes a second that a client must send of a body or take of an answer, on average; 0: any.")  # fmt: skip
 @option("tunnel-idle-timeout", DURATION, f"{_TIMES.tunnel_idle_s:g}",
          "Time a socket may stay without a byte in either direction; 0: for ever.")  # fmt: skip
-@option("max-buffered", SIZE, f"{_LIMITS.buffered_bytes >> 20}M",
+@option("max-buffered", Value("SIZE", parse_buffered, numbers=True), f"{_LIMITS.buffered_bytes >> 20}M",
          "Memory for what waits for slow clients and replicas; beyond it the slowest are dropped.")  # fmt: skip
 @option("max-requests-per-connection", LIMIT, str(_LIMITS.requests),
          "Requests after which a client connection ends with the answer; 0: any number.")  # fmt: skip
@@ -232,6 +235,9 @@ def cli() -> None:
 @option("workers", Value("N", parse_workers, numbers=True), "1",
          "Processes that serve, each on a core of its own; auto: as many as there are cores.")  # fmt: skip
 @option("log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged (to stderr).")
+@option("access-log", click.Choice([f.value for f in LogFormat]), LogFormat.OFF.value,
+         "A line for each request, to stdout.")  # fmt: skip
+@option("access-log-sample", Value("RATIO", parse_share, numbers=True), "1", "Share of requests that are logged.")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
     """Run the proxy.

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
 from stickyproxy.core.probes import PROBERS
@@ -14,6 +15,7 @@ from stickyproxy.core.settings import (
     HealthSettings,
     HelpSettings,
     LimitSettings,
+    LogSettings,
     ServiceSettings,
     Settings,
     SidecarSettings,
@@ -98,6 +100,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         ),
         help=HelpSettings(asset_cache_bytes=options["asset_cache"], reload_limit=options["reload_limit"]),
         sidecar=_sidecar(ctx, options, times),
+        log=LogSettings(LogFormat(options["access_log"]), options["access_log_sample"]),
         failures=FailureSettings(eject_after=options["eject_after"]),
         backend_server_name=_server_name(options) if tls.backends else "",
         trusted=tuple(networks),

@@ -110,6 +110,14 @@ def parse_head_bytes(text: str) -> int:
     return size
 
 
+def parse_buffered(text: str) -> int:
+    """Parse a size from 1 MiB up: below it, a single slow download would be too much."""
+    size = parse_size(text)
+    if size < 1 << 20:
+        raise ValueError(f"expected a size from 1M up, found {text!r}")
+    return size
+
+
 def parse_count(text: str) -> int:
     """Parse a whole number from 1 up."""
     if not re.match(r"\s*[1-9][0-9]{0,8}\s*\Z", text):
@@ -135,6 +143,13 @@ def parse_server_name(text: str) -> str:
         return parse_address(f"{bracketed}:1").host if host else ""
     except ValueError:
         raise ValueError(f"expected a host's name or address, found {text!r}") from None
+
+
+def parse_share(text: str) -> float:
+    """Parse a share above 0, up to 1."""
+    if not re.match(r"\s*(?:0?\.[0-9]{1,9}|[01](?:\.[0-9]{1,9})?)\s*\Z", text) or not 0 < float(text) <= 1:
+        raise ValueError(f"expected a number above 0 and up to 1, found {text!r}")
+    return float(text)
 
 
 BACKEND = Value("[https://]HOST:PORT", parse_backend)

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvloop
@@ -35,6 +36,7 @@ class Worker:
         self._listeners: dict[int, socket.socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._beat_s = 1.0
+        self._flush: Callable[[], None] = lambda: None
 
     def _hears(self, name: str, *arguments: Any) -> None:
         if name == "start":
@@ -82,6 +84,8 @@ class Worker:
             os._exit(1)
         self._listeners = {number: socket.socket(fileno=number) for number in start.listeners}
         self._proxy = SharedProxy(start.settings, random.SystemRandom(), lambda news: self.channel.send("news", news))
+        if self._proxy.access_log is not None:
+            self._flush = self._proxy.access_log.close
         self._plane = LocalPlane(self._proxy)
         self._plane.secure(start.material)
         if start.backends is not None:
@@ -120,6 +124,7 @@ class Worker:
 
     def _orphaned(self) -> None:
         """End: the supervisor has closed the channel or is dead."""
+        self._flush()
         os._exit(0)
 
 

@@ -1,5 +1,6 @@
 """The admin port: health, metrics, drains, and /app/livez in a sidecar. No request to it ever dials a backend."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -100,7 +101,10 @@ class AdminServer:
         # Imported with the first scrape: who does not scrape does not pay for it.
         from stickyproxy.admin.metrics import CONTENT_TYPE, render
 
-        return web.Response(body=render(await self._status(thorough=True)), headers={"Content-Type": CONTENT_TYPE})
+        status = await self._status(thorough=True)
+        # In a thread: with 1,000 backends the text takes some 40 ms, for which no byte shall wait.
+        body = await asyncio.get_running_loop().run_in_executor(None, render, status)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _text(text: str, status: int = 200) -> web.Response:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
 from stickyproxy.core.endpoint_slices import ServiceRef
@@ -85,9 +86,9 @@ class LimitSettings:
     """Bytes in a second, on average over `TimeSettings.body_s`, that a client must send of a body, or take of an answer
     that waits for it. Far below any network, and enough that nobody can hold a connection for days by a byte a
     minute. 0: any rate."""
-    buffered_bytes: int = 64 << 20
+    buffered_bytes: int = 32 << 20
     """Waiting in memory for slow clients and backends, all together. A slow download holds some 100 KiB, so that this
-    is enough for hundreds that are slow in the very same moment."""
+    is enough for some two hundred that are slow in the very same moment."""
     requests: int = 100_000
     """Of one client connection, which then ends with an answer: connections that never end would keep balancers from
     finding new proxies. 0: any number."""
@@ -142,6 +143,16 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged of single requests, to standard output."""
+
+    access: LogFormat = LogFormat.OFF
+    """Off: a busy proxy would write megabytes a second, and the metrics tell what most people ask."""
+    sample: float = 1.0
+    """Share of requests that are logged, drawn by lot, each with the tunnel that it becomes: above 0, up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class SidecarSettings:
     """The app in the same pod, whose network namespace is ours."""
 
@@ -163,6 +174,7 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     help: HelpSettings = field(default_factory=HelpSettings)
     failures: FailureSettings = field(default_factory=FailureSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     sidecar: SidecarSettings | None = None
     """None: the proxy does not stand in a pod of the app."""
     backend_server_name: str = ""

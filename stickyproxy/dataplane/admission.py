@@ -16,7 +16,7 @@ from stickyproxy.core.proxy_protocol import HeaderProblem, Source
 from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.preface import Preface
-from stickyproxy.dataplane.secure_downstream import SecureDownstream, ServerTls
+from stickyproxy.dataplane.secure_downstream import ServerTls
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -145,10 +145,9 @@ class Admission:
     async def _serve(self, connection: socket.socket, client: bytes, place: bytes | None) -> None:
         """Give a connection to its protocol, which leaves the place when the connection ends."""
         proxy = self._proxy
-        if proxy.client_tls is None:
-            protocol: asyncio.Protocol = (downstream := Downstream(proxy, client, place))
-        else:
-            downstream = SecureDownstream(proxy, client, place)
+        downstream = proxy.make_downstream(client, place)
+        protocol: asyncio.Protocol = downstream
+        if proxy.client_tls is not None:
             protocol = ServerTls(downstream, proxy.wire, proxy.client_tls)
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, connection)

@@ -169,7 +169,7 @@ class Exchange:
                 upstream = pool.take(now - self.proxy.times.upstream_idle_s)
         if upstream is not None:
             self._send(upstream, now)
-        elif pool.overloaded(now) and not self.head.fields.upgrade:
+        elif not self.head.fields.upgrade and pool.overloaded(now):
             self._turn_away(pick)
         else:
             self._dialling = self.proxy.loop.create_task(self._dial(pool))

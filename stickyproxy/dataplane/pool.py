@@ -9,16 +9,27 @@ from stickyproxy.core.balance import Load
 from stickyproxy.core.counters import Tally
 from stickyproxy.dataplane.upstream import Upstream
 
-RECOUNT_S = 0.25
-"""How long a count of the requests that wait is good for."""
+RECOUNT_S = 0.01, 0.25
+"""How long a count of the requests that wait is good for: to turn one away, and to let one in."""
 
 
 class Pool:
     """Idle connections to one backend; lives as long as the backend is listed or connections to it are open."""
 
     __slots__ = (
-        "_idle", "_max_idle", "_max_pending", "_pending", "_recount", "backend", "closed", "dialling", "failing",
-        "load", "tally", "upstreams", "warned",
+        "_counted",
+        "_idle",
+        "_max_idle",
+        "_max_pending",
+        "_pending",
+        "backend",
+        "closed",
+        "dialling",
+        "failing",
+        "load",
+        "tally",
+        "upstreams",
+        "warned",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, load: Load, tally: Tally, max_idle: int, max_pending: int) -> None:
@@ -32,7 +43,7 @@ class Pool:
         self._max_idle = max_idle
         self._max_pending = max_pending
         self._pending = 0
-        self._recount = 0.0
+        self._counted = 0.0
         self.dialling = 0  # connection attempts under way
         self.upstreams: set[Upstream] = set()  # all connections but for tunnels
 
@@ -42,7 +53,7 @@ class Pool:
         return len(self._idle)
 
     def overloaded(self, now: float) -> bool:
-        """Say whether as many requests as may be wait for the beginning of this backend's answer.
+        """Say whether as many requests as may be wait for the beginning of this backend's answer; else one more does.
 
         Nothing is counted for each request: only where so many connections are in use that it may be, their
         exchanges are looked at, and that anew after a while.
@@ -50,11 +61,15 @@ class Pool:
         in_use = self.dialling + len(self.upstreams) - len(self._idle)
         if not self._max_pending or in_use < self._max_pending:
             return False
-        if now >= self._recount:
-            self._recount = now + RECOUNT_S
+        if now - self._counted >= RECOUNT_S[self._pending < self._max_pending]:
+            self._counted = now
             exchanges = (u.exchange for u in self.upstreams)
-            self._pending = sum(1 for e in exchanges if e is not None and e.unanswered_since() is not None)
-        return self.dialling + self._pending >= self._max_pending
+            waiting = sum(1 for e in exchanges if e is not None and e.unanswered_since() is not None)
+            self._pending = self.dialling + waiting
+        if self._pending >= self._max_pending:
+            return True
+        self._pending += 1
+        return False
 
     @property
     def last_answer(self) -> float:

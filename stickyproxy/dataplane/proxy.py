@@ -18,6 +18,7 @@ from random import Random
 from urllib.parse import parse_qsl
 
 from stickyproxy.core.absences import Absence, Absences
+from stickyproxy.core.access_log import LogFormat
 from stickyproxy.core.affinity import KeySource
 from stickyproxy.core.backends import Backend, Phase, Secrets, Snapshot
 from stickyproxy.core.cookies import CookieWriter, split_cookie
@@ -38,6 +39,7 @@ from stickyproxy.core.status import BackendStatus, Gauges
 from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.tunnels import End, judge
 from stickyproxy.dataplane.acceptor import Acceptor
+from stickyproxy.dataplane.access_log import AccessLog, LoggedDownstream
 from stickyproxy.dataplane.admission import Admission
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.buffered import Buffered
@@ -47,6 +49,7 @@ from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.failures import Failures, failure_of
+from stickyproxy.dataplane.log_writer import LogWriter
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.secure_upstream import HandshakeError
 from stickyproxy.dataplane.sidecar import Sidecar
@@ -57,6 +60,8 @@ from stickyproxy.dataplane.tunnel import Tunnel
 
 FIRST_REQUEST_S = 0.05
 """Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
+
+STANDARD_OUTPUT = 1
 
 LAG_SWEEPS = 10
 """So many of the last sweeps tell how late the event loop runs: those of some ten seconds."""
@@ -96,6 +101,9 @@ class Proxy:
         if settings.help.asset_cache_bytes:
             self.assets = AssetFlights(settings.help.asset_cache_bytes, self.counters)
         self.reloads = ReloadGuard(settings.help.reload_limit)
+        self.access_log: AccessLog | None = None
+        if settings.log.access is not LogFormat.OFF:
+            self.access_log = AccessLog(settings.log, random, LogWriter(STANDARD_OUTPUT, self._line_dropped))
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
@@ -273,6 +281,12 @@ class Proxy:
         self.sweep.start()
         return self.admission.listen(listener)
 
+    def make_downstream(self, client: bytes, place: bytes | None) -> Downstream:
+        """Make the protocol of a client's connection."""
+        if self.access_log is not None:
+            return LoggedDownstream(self, self.access_log, client, place)
+        return Downstream(self, client, place)
+
     def tune(self, transport: asyncio.Transport) -> None:
         """Set TCP options on a connection to a backend."""
         connection = transport.get_extra_info("socket")
@@ -376,11 +390,17 @@ class Proxy:
         received, sent = self.ended_tunnels_bytes
         more = tunnel.moved_bytes
         self.ended_tunnels_bytes = received + more[0], sent + more[1]
+        if tunnel.log is not None:
+            tunnel.log.ended(tunnel.end or End.ERROR, self.time(), *more)
+            tunnel.log = None
         self.watched_tunnels.pop(tunnel, None)
         self.tunnel_idle_checks.pop(tunnel, None)
         self.buffered.hold(tunnel, 0)
         self.tunnels.discard(tunnel)
         self.leave_place(tunnel.place)
+
+    def _line_dropped(self) -> None:
+        self.counters.log_dropped += 1
 
     def tunnel_deadline_passed(self, tunnel: Tunnel, unwritten: int) -> None:
         """Drop a tunnel of which nothing has been taken since it had so many bytes unwritten."""
@@ -470,3 +490,5 @@ class Proxy:
         for pool in self.pools.values():
             pool.close()
         await self._emptied.wait()
+        if self.access_log is not None:
+            await self.loop.run_in_executor(None, self.access_log.close)

@@ -105,6 +105,13 @@ class TunnelOwner(Protocol):
         """Hear that both legs are lost."""
 
 
+class Line(Protocol):
+    """A tunnel's line in the access log, to be written at its end."""
+
+    def ended(self, end: End, now: float, received_bytes: int, sent_bytes: int) -> None:
+        """Write it; now: by the clock of the tunnel's owner."""
+
+
 class Tunnel:
     """Both legs of one tunnel; `page` is the client id of the page whose open socket it is counted as, or empty.
 
@@ -139,7 +146,7 @@ class Tunnel:
         self.websocket = websocket
         self.said: Close | None = None
         self.end: End | None = None
-        self.log: object | None = None
+        self.log: Line | None = None
         self._ended_first = False  # a side has ended by itself
         self._lost_bytes = (0, 0)  # received from client and backend by legs that are lost
         self._owner = owner

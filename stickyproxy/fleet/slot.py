@@ -23,6 +23,7 @@ from stickyproxy.core.news import News
 from stickyproxy.core.plane import Report
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.tls import TlsMaterial
+from stickyproxy.core.tunnels import End
 from stickyproxy.core.workers import BEAT_S, SOON_S, START_S, TABLE, Effect, Event, State, backoff_s
 from stickyproxy.fleet.channel import Channel
 from stickyproxy.leash import leashed
@@ -243,6 +244,11 @@ class Slot:
             self._step(Event.SERVES)
             if self._leave_at is not None:
                 self._channel.send("leave")  # type: ignore[union-attr]
+
+    def tunnels_died(self, count: int) -> None:
+        """Count the tunnels that ended with a process, where that ended unasked."""
+        if self.state in (State.WAITING, State.STARTING):
+            self._dead.tunnel_ends[End.ERROR.value] += count
 
     # What it is told; where nobody is there, the next one is.
 

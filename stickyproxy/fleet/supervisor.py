@@ -60,7 +60,9 @@ class Supervisor:
 
     def _changed(self, slot: Slot) -> None:
         if not slot.serving and slot in self._tunnels:  # its tunnels ended with it
-            gone = dict.fromkeys(self._tunnels.pop(slot), 0)
+            carried = self._tunnels.pop(slot)
+            slot.tunnels_died(sum(carried.values()))
+            gone = dict.fromkeys(carried, 0)
             self._spread(slot, News(tunnels=gone))
         self._assign()
         if all(s.serving or s.restarts for s in self.slots):

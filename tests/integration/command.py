@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import IO
 
 from stickyproxy.core.values import Address
 
@@ -90,23 +91,27 @@ class Command:
         await self.ends()
 
 
-async def start(*arguments: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
+async def start(
+    *arguments: str, environment: dict[str, str] | None = None, stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
     """Start the command with the arguments given and nothing else."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STICKYPROXY_")}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "stickyproxy", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=asyncio.subprocess.PIPE,
         env=kept | (environment or {}), cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
 
 @asynccontextmanager
-async def command(*arguments: str, environment: dict[str, str] | None = None) -> AsyncIterator[Command]:
+async def command(
+    *arguments: str, environment: dict[str, str] | None = None, stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[Command]:
     """Run the proxy on ports of its own until the block ends; it serves when the block begins."""
     with reserved() as listen, reserved() as admin:
         process = await start(
             "run", "--listen", str(listen), "--admin", str(admin), "--shutdown-delay", "0", *arguments,
-            environment=environment,
+            environment=environment, stdout=stdout,
         )  # fmt: skip
         running = Command(process, listen, admin)
         try:

@@ -97,8 +97,16 @@ async def test_metrics_are_valid_openmetrics_and_tell_what_happened(stage: Stage
         assert samples[("stickyproxy_pins_total", ("pin", "moved"))] == 1
         assert samples[("stickyproxy_moves_total", ("cause", "gone"))] == 1
         assert samples[("stickyproxy_probes_total",)] == 1
-        assert samples[("stickyproxy_responses_total", ("class", "2xx"))] == 4
-        assert samples[("stickyproxy_responses_total", ("class", "4xx"))] == 1
+        for pin, count in (("new", 1), ("kept", 2), ("moved", 1), ("none", 0)):
+            assert samples[("stickyproxy_requests_total", ("class", "2xx"), ("pin", pin))] == count
+        assert samples[("stickyproxy_requests_total", ("class", "4xx"), ("pin", "none"))] == 1
+        assert samples[("stickyproxy_backend_requests_total", ("backend", str(backend.address)))] == 4
+        assert samples[("stickyproxy_backend_moved_to_total", ("backend", str(backend.address)))] == 1
+        assert (
+            samples[("stickyproxy_request_seconds_count",)] == samples[("stickyproxy_first_byte_seconds_count",)] == 4
+        )
+        assert samples[("stickyproxy_received_bytes_total",)] > 0
+        assert samples[("stickyproxy_sent_bytes_total",)] > samples[("stickyproxy_received_bytes_total",)]
         assert samples[("stickyproxy_faults_total", ("reason", "bad-request-line"))] == 1
         assert samples[("stickyproxy_connections_total",)] == 6
         assert samples[("stickyproxy_backend_tunnels", ("backend", str(backend.address)))] == 0

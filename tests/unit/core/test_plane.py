@@ -6,7 +6,7 @@ from stickyproxy.core.backends import Phase
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.health import Readiness
 from stickyproxy.core.plane import Report, remaining, total
-from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Remaining
+from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Gauges, Remaining
 
 READY = Readiness(True, "ready: 1 of 1 backends usable")
 SOURCE = DiscoveryStatus("a list", "")
@@ -61,6 +61,27 @@ def test_trouble_says_how_many_workers_see_it() -> None:
     assert (merged.ejected, merged.trouble) == (True, "in 2 of 3 workers no new sessions")
     (merged,) = total([Report(READY, Counters(), (fails,)) for _ in range(2)], SOURCE).backends
     assert (merged.ejected, merged.trouble) == (False, "1 failure")
+
+
+def test_what_is_counted_of_a_backend_adds_up_though_a_worker_is_dead() -> None:
+    reports = []
+    for number, serving in ((1, True), (2, True), (4, False)):
+        counters = Counters()
+        counters.tally("uid").requests = number
+        counters.tally("uid").moved_to = 10 * number
+        counters.tally("unlisted").requests = 99
+        pages = Counter(uid=number)
+        reports.append(Report(READY, counters, (backend(1),) if serving else (), 1, serving=serving, pages=pages))
+    (found,) = total(reports, SOURCE).backends
+    assert (found.requests, found.moved_to) == (7, 70)
+    assert found.pages == 3, "a dead worker has none"
+
+
+def test_gauges_add_up_or_the_worst_counts() -> None:
+    reports = [Report(READY, Counters(), gauges=Gauges(n, n / 10, n / 100, n / 5, n)) for n in (1, 3, 2)]
+    assert total(reports, SOURCE).gauges == Gauges(6, 0.3, 0.03, 0.6, 6)
+    dead = Report(READY, Counters(), serving=False, gauges=Gauges(9, 9, 9, 9, 9))
+    assert total([dead], SOURCE).gauges == Gauges()
 
 
 def test_what_is_left_of_a_backend_is_left_anywhere() -> None:

@@ -28,6 +28,19 @@ def test_requests_and_retries_of_long_ago_do_not_count() -> None:
     assert budget.ceiling == 60, "and there again after the window"
 
 
+def test_the_part_that_is_used_is_that_of_the_window() -> None:
+    budget = RetryBudget(0.2, 30)
+    budget.sweep(0.0, 0, 0)
+    assert budget.used(0) == 0
+    assert budget.used(15) == 0.5
+    budget.sweep(1.0, 100, 30)
+    assert budget.used(30) == pytest.approx(0.6)
+    for second in range(2, 3 + int(WINDOW_S)):
+        budget.sweep(float(second), 100, 30)
+    assert budget.used(30) == 0, "what was used before the window is free again"
+    assert RetryBudget(0.0, 0).used(0) == 1, "where none is allowed, all is used"
+
+
 def test_within_one_window_no_more_is_allowed_than_share_and_floor() -> None:
     budget = RetryBudget(0.5, 4)
     requests = retries = 0

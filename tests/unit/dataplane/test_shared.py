@@ -3,9 +3,11 @@
 import asyncio
 from random import Random
 
+from stickyproxy.core.absences import Absence
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.news import News, PageNews
 from stickyproxy.core.settings import Settings, share_of
+from stickyproxy.core.tunnels import End
 from stickyproxy.core.values import Address
 from stickyproxy.dataplane.shared import GATHER_S, SharedProxy
 
@@ -87,3 +89,38 @@ async def test_what_bounds_the_proxy_is_shared_out_among_workers() -> None:
     settings = share_of(Settings(), 4)
     assert settings.failures.retry_floor == 8
     assert settings.affinity == Settings().affinity
+
+
+async def test_who_is_away_is_told_and_who_sees_it_again_tells_that_too() -> None:
+    (here, told_here), (there, told_there) = shared(), shared()
+    absence = Absence(ONE.identity, here.time(), End.BACKEND)
+    here.page_left(b"a", absence)
+    news = await told_here.get()
+    assert news.left == {b"a": absence}
+    there.hear(news)
+    assert there.page_came(b"a", ONE.identity)
+    assert there.counters.reconnects[True, True] == 1
+    here.hear(await told_there.get())
+    assert not len(here.absences)
+    assert here.absences.expire(here.time() + 100) == {}
+
+
+async def test_only_where_the_socket_was_a_loss_is_counted() -> None:
+    (here, told), (there, _) = shared(), shared()
+    here.page_left(b"a", Absence(ONE.identity, here.time(), End.ERROR))
+    there.hear(await told.get())
+    later = here.time() + 31
+    assert there.absences.expire(later) == {}
+    assert list(here.absences.expire(later)) == [b"a"]
+
+
+async def test_who_has_another_socket_elsewhere_is_not_away() -> None:
+    (here, told_here), (there, told_there) = shared(), shared()
+    there.pages.opened(b"a", ONE.identity, there.time())
+    await told_there.get()
+    here.page_left(b"a", Absence(ONE.identity, here.time(), End.ERROR))
+    there.hear(await told_here.get())
+    assert not len(there.absences)
+    here.hear(await told_there.get())
+    assert not len(here.absences)
+    assert +here.counters.reconnects == +there.counters.reconnects == {}

@@ -140,6 +140,18 @@ async def test_a_failing_resolver_keeps_the_last_answer(failure: Answer, problem
     assert len(applied.sets) == 1
 
 
+async def test_failures_are_counted_and_the_age_is_that_of_the_last_answer() -> None:
+    dns, _, _ = discovery(OSError("no such name"), ["10.0.0.1"], [], ["10.0.0.1"])
+    assert (dns.status.synced, dns.status.errors) == (False, 0)
+    ages = []
+    for synced, errors in ((False, 1), (True, 1), (True, 2), (True, 2)):
+        before = dns.status.age_s
+        await dns.resolve_once()
+        assert (dns.status.synced, dns.status.errors) == (synced, errors)
+        ages.append(dns.status.age_s < before)
+    assert ages == [False, True, False, True], "it begins anew with every answer, and with nothing else"
+
+
 async def test_a_failure_at_the_start_applies_nothing_and_is_recovered_from() -> None:
     dns, _, applied = discovery(OSError(-3, "Temporary failure"), [], ["10.0.0.1"])
     await dns.resolve_once()

@@ -161,6 +161,7 @@ async def test_before_the_first_list_the_status_says_so(api: FakeApi) -> None:
         await api.listed(1)
         assert found.discovery.status.reason == "starting"
         assert found.problem == "not listed yet"
+        assert (found.discovery.status.synced, found.discovery.status.errors) == (False, 0)
         assert found.now is None
 
 
@@ -382,8 +383,12 @@ async def test_a_list_that_fails_keeps_the_last_good_one_and_is_said(api: FakeAp
         api.list_always = answer
         api.end()
         problem = await found.says(reason)
+        before = found.discovery.status
         await api.listed(api.count(watch=False) + 2)
         assert found.sets == found.sets[:1], "the last good set stays"
+        assert found.discovery.status.synced
+        assert found.discovery.status.errors > before.errors > 0
+        assert found.discovery.status.age_s > before.age_s, "nothing confirms it"
         assert found.logged(logging.WARNING) == [f"{problem}; keeping the last 1 backends"], "said once"
         api.put(make_slice("one", [A, B]))
         api.list_always = None
