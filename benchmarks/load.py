@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -213,7 +214,12 @@ MakeClient = Callable[[Run], Client]
 
 
 def closed_loop(
-    port: int, clients: Sequence[MakeClient], pids: Sequence[int], warm_s: float, window_s: float
+    port: int,
+    clients: Sequence[MakeClient],
+    pids: Sequence[int],
+    warm_s: float,
+    window_s: float,
+    tls: ssl.SSLContext | None = None,
 ) -> Sample:
     """Drive ``clients`` for ``warm_s`` uncounted and ``window_s`` counted seconds; measure the CPU of ``pids``."""
 
@@ -221,7 +227,7 @@ def closed_loop(
         run = Run()
         opened: list[Client] = []
         try:
-            await _open(run, port, clients, opened)
+            await _open(run, port, clients, opened, tls)
             for client in opened:
                 client.start()
             await run.last(warm_s)
@@ -240,7 +246,13 @@ def closed_loop(
     return _bounded(drive, warm_s + window_s)
 
 
-def idle(port: int, clients: Sequence[MakeClient], settle_s: float, look: Callable[[], _T]) -> _T:
+def idle(
+    port: int,
+    clients: Sequence[MakeClient],
+    settle_s: float,
+    look: Callable[[], _T],
+    tls: ssl.SSLContext | None = None,
+) -> _T:
     """Open ``clients``, let each do one operation, leave them idle for ``settle_s``, and return what ``look`` sees."""
 
     async def drive() -> _T:
@@ -249,7 +261,7 @@ def idle(port: int, clients: Sequence[MakeClient], settle_s: float, look: Callab
         run.again = False
         try:
             for first in range(0, len(clients), _DIALS_AT_ONCE):
-                await _open(run, port, clients[first : first + _DIALS_AT_ONCE], opened)
+                await _open(run, port, clients[first : first + _DIALS_AT_ONCE], opened, tls)
                 for client in opened[first:]:
                     client.start()
             while run.done < len(clients):
@@ -264,10 +276,12 @@ def idle(port: int, clients: Sequence[MakeClient], settle_s: float, look: Callab
     return _bounded(drive, settle_s)
 
 
-async def _open(run: Run, port: int, clients: Sequence[MakeClient], opened: list[Client]) -> None:
+async def _open(
+    run: Run, port: int, clients: Sequence[MakeClient], opened: list[Client], tls: ssl.SSLContext | None
+) -> None:
     """Dial all ``clients`` at once, add them to ``opened``, and wait until they are ready to start."""
     loop = asyncio.get_running_loop()
-    dials = [loop.create_connection(partial(make, run), "127.0.0.1", port) for make in clients]
+    dials = [loop.create_connection(partial(make, run), "127.0.0.1", port, ssl=tls) for make in clients]
     dialled = await asyncio.gather(*dials, return_exceptions=True)
     new = [result[1] for result in dialled if not isinstance(result, BaseException)]
     opened += new

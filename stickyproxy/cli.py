@@ -30,6 +30,7 @@ from stickyproxy.core.settings import (
 from stickyproxy.core.values import Address, parse_networks
 from stickyproxy.options import (
     ADDRESS,
+    BACKEND,
     COUNT,
     DURATION,
     LIMIT,
@@ -47,6 +48,7 @@ from stickyproxy.options import (
     parse_path,
     parse_prober,
     parse_secret,
+    parse_server_name,
     parse_share,
     parse_workers,
 )  # fmt: skip
@@ -155,10 +157,18 @@ def cli() -> None:
 @option("admin", Value("HOST:PORT", parse_admin), "127.0.0.1:9090",
          "Port for the dashboard, /api/v1, /livez, /readyz, /metrics and /app/livez, or `off`.")  # fmt: skip
 @option("admin-actions", click.Choice(["on", "off"]), "on", "Whether backends can be drained by the admin port.")
-@option("backend", ADDRESS, None, "One replica of the app. Repeatable.", multiple=True)
+@option("tls-cert", TEXT, "", "PEM file with the certificate of --listen, and its chain; read again when it changes.",
+         metavar="FILE")  # fmt: skip
+@option("tls-key", TEXT, "", "PEM file with the key of --tls-cert.", metavar="FILE")
+@option("backend", BACKEND, None, "One replica of the app. Repeatable.", multiple=True)
 @option("dns", ADDRESS, None, "All A and AAAA records of a name are the replicas.")
 @option("kubernetes-service", Value("[NAMESPACE/]NAME[:PORT]", parse_service), None,
          "The ready pods of a Kubernetes Service are the replicas; the port by name or number.")  # fmt: skip
+@flag("backend-tls", "Speak TLS to the replicas of --dns or --kubernetes-service.")
+@option("backend-ca", TEXT, "", "PEM file with the authorities of the replicas' certificates; none: the system's.",
+         metavar="FILE")  # fmt: skip
+@option("backend-server-name", Value("NAME", parse_server_name), "",
+         "Name that a replica's certificate must hold; none: the host that was given (--dns: its name).")  # fmt: skip
 @option("dns-interval", DURATION, "5s", "Time between two look-ups of --dns.")
 @option("local-backend", Value("HOST:PORT", parse_local), None,
          "In a sidecar: where the app of this very pod listens; new sessions go there.")  # fmt: skip

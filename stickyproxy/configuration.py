@@ -21,6 +21,7 @@ from stickyproxy.core.settings import (
     SidecarSettings,
     TimeSettings,
 )
+from stickyproxy.core.tls import TlsFiles
 from stickyproxy.core.values import Address, Network
 from stickyproxy.options import WILDCARDS
 
@@ -37,6 +38,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
             f"found {found}",
             ctx,
         )
+    tls = _tls_files(ctx, options)
     times = TimeSettings(
         connect_s=_positive(ctx, options, "connect_timeout"),
         response_s=_positive(ctx, options, "response_timeout"),
@@ -100,6 +102,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         sidecar=_sidecar(ctx, options, times),
         log=LogSettings(LogFormat(options["access_log"]), options["access_log_sample"]),
         failures=FailureSettings(eject_after=options["eject_after"]),
+        backend_server_name=_server_name(options) if tls.backends else "",
         trusted=tuple(networks),
         proxy_protocol=options["accept_proxy_protocol"],
         keepalive_s=options["tcp_keepalive"],
@@ -108,12 +111,13 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
     return ServiceSettings(
         listen=options["listen"],
         admin=options["admin"],
-        backends=tuple(dict.fromkeys(options["backend"])),
+        backends=tuple(dict.fromkeys(address for address, _ in options["backend"])),
         dns=options["dns"],
         dns_interval_s=_positive(ctx, options, "dns_interval"),
         service=options["kubernetes_service"],
         shutdown_delay_s=options["shutdown_delay"],
         drain_timeout_s=options["drain_timeout"],
+        tls=tls,
         workers=options["workers"],
         config_path=options["config"],
         log_level=options["log_level"],
@@ -121,6 +125,35 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         admin_actions=options["admin_actions"] == "on",
         data_plane=data_plane,
     )
+
+
+def _tls_files(ctx: click.Context, options: dict[str, Any]) -> TlsFiles:
+    """Read from the options who speaks TLS, and where the certificates are."""
+    certificate, key = options["tls_cert"], options["tls_key"]
+    if bool(certificate) != bool(key):
+        given, missing = ("--tls-cert", "--tls-key") if certificate else ("--tls-key", "--tls-cert")
+        raise click.UsageError(f"{missing}: expected a file beside {given}, found none", ctx)
+    schemes = {https for _, https in options["backend"]}
+    if len(schemes) > 1:
+        raise click.UsageError("--backend: expected all with https:// or none, found some of each", ctx)
+    backends = options["backend_tls"] or True in schemes
+    if options["backend_tls"] and False in schemes:
+        raise click.UsageError("--backend-tls: expected https:// before each --backend, found none", ctx)
+    for name in () if backends else ("backend_ca", "backend_server_name"):
+        if options[name]:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')}: expected replicas that are spoken to by TLS, found none; give "
+                "--backend https://HOST:PORT or --backend-tls",
+                ctx,
+            )
+    return TlsFiles(certificate, key, backends, options["backend_ca"])
+
+
+def _server_name(options: dict[str, Any]) -> str:
+    """Give the name that all replicas' certificates must hold; empty: each its own host."""
+    dns: Address | None = options["dns"]
+    name: str = options["backend_server_name"]
+    return name or (dns.host.rstrip(".") if dns is not None else "")
 
 
 def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -> SidecarSettings | None:

@@ -125,6 +125,26 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_backend(text: str) -> tuple[Address, bool]:
+    """Parse a backend: HOST:PORT, perhaps with a scheme; say whether that is https."""
+    scheme, separator, rest = text.strip().partition("://")
+    if not separator:
+        return parse_address(text), False
+    if scheme.lower() not in ("http", "https"):
+        raise ValueError(f"expected HOST:PORT, http://HOST:PORT or https://HOST:PORT, found {text!r}")
+    return parse_address(rest.removesuffix("/")), scheme.lower() == "https"
+
+
+def parse_server_name(text: str) -> str:
+    """Parse a host's name, or its address, as a certificate names it."""
+    host = text.strip().strip("[]")
+    bracketed = f"[{host}]" if ":" in host else host
+    try:
+        return parse_address(f"{bracketed}:1").host if host else ""
+    except ValueError:
+        raise ValueError(f"expected a host's name or address, found {text!r}") from None
+
+
 def parse_share(text: str) -> float:
     """Parse a share above 0, up to 1."""
     if not re.match(r"\s*(?:0?\.[0-9]{1,9}|[01](?:\.[0-9]{1,9})?)\s*\Z", text) or not 0 < float(text) <= 1:
@@ -132,6 +152,7 @@ def parse_share(text: str) -> float:
     return float(text)
 
 
+BACKEND = Value("[https://]HOST:PORT", parse_backend)
 ADDRESS = Value("HOST:PORT", parse_address)
 LISTEN = Value("HOST:PORT", lambda text: parse_address(text, lowest_port=0))
 DURATION = Value("DURATION", parse_duration, numbers=True)

@@ -45,6 +45,8 @@ class Worker:
         elif name == "order":
             identity, drain = arguments
             self._plane.order(identity, drain=drain)
+        elif name == "secure":
+            self._plane.secure(*arguments)
         elif name == "news":
             self._plane.hear(*arguments)
         elif name == "accept_on":
@@ -81,6 +83,7 @@ class Worker:
         if self._proxy.access_log is not None:
             self._flush = self._proxy.access_log.close
         self._plane = LocalPlane(self._proxy)
+        self._plane.secure(start.material)
         if start.backends is not None:
             self._plane.apply(start.backends)
         for identity in start.ordered:

@@ -174,6 +174,9 @@ def _limits(counters: Counters) -> Iterator[Metric]:
         "reason",
         counters.refused_headers,
     )
+    yield _labelled_counter(
+        "tls_handshakes", "TLS handshakes with clients by what became of them.", "outcome", counters.handshakes
+    )
 
 
 def _assets(status: Status) -> Iterator[Metric]:

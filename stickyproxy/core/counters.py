@@ -14,6 +14,7 @@ from stickyproxy.core.ejection import Failure
 from stickyproxy.core.histogram import Histogram
 from stickyproxy.core.limits import Limit
 from stickyproxy.core.proxy_protocol import HeaderProblem
+from stickyproxy.core.tls import Handshake
 from stickyproxy.core.tunnels import End
 
 PINS: Final = ("kept", "new", "moved", "none")
@@ -45,10 +46,10 @@ class Counters:
 
     __slots__ = (
         "asset_hits", "asset_misses", "asset_retries", "backends", "connections", "dials", "ejections", "failures",
-        "faults", "first_bytes", "gaps", "limits", "log_dropped", "lost", "moved", "open_connections", "probes",
-        "received_bytes", "reconnects", "refused_headers", "requests", "retries", "retries_denied", "returns",
-        "sent_bytes", "stalls", "tunnel_ends", "tunnel_received_bytes", "tunnel_sent_bytes", "tunnels", "whole",
-        "wholes",
+        "faults", "first_bytes", "gaps", "handshakes", "limits", "log_dropped", "lost", "moved", "open_connections",
+        "probes", "received_bytes", "reconnects", "refused_headers", "requests", "retries", "retries_denied",
+        "returns", "sent_bytes", "stalls", "tunnel_ends", "tunnel_received_bytes", "tunnel_sent_bytes", "tunnels",
+        "whole", "wholes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class Counters:
         self.lost = Counter(dict.fromkeys((e.value for e in End), 0))  # pages, by the end of their socket
         self.stalls = 0  # times the event loop stood still
         self.log_dropped = 0  # lines of the access log that nobody took in time
+        self.handshakes = Counter(dict.fromkeys((h.value for h in Handshake), 0))  # TLS with clients
         self.limits = Counter(dict.fromkeys((limit.value for limit in Limit), 0))  # times each was hit
         self.refused_headers = Counter(dict.fromkeys((p.value for p in HeaderProblem), 0))  # of the PROXY protocol
 

@@ -85,6 +85,8 @@ class Failure(Enum):
     REFUSED = "connection refused"  # or reset
     UNREACHABLE = "out of reach"  # no route, or its name has no address
     TIMEOUT = "connection attempt unanswered"
+    CERTIFICATE = "certificate not accepted"
+    HANDSHAKE = "no TLS"  # the handshake failed for another reason
     CLOSED = "closed without an answer"
     SILENT = "no answer in time"
 

@@ -66,12 +66,16 @@ BAD_RESPONSE = Fault(502, "bad-response", "The app answered with something that 
 RESPONSE_TIMEOUT = Fault(504, "response-timeout", "The app did not begin to answer in time.")
 HEAD_TIMEOUT = Fault(408, "head-timeout", "The request's headers did not arrive in time.")
 BODY_TIMEOUT = Fault(408, "body-timeout", "The request's body did not arrive in time.")
+PLAIN_ON_TLS = Fault(400, "plain-http", "This port speaks HTTPS, and a plain HTTP request came: use https://.")
+BACKEND_TLS = Fault(
+    502, "backend-tls", "No replica of this app could be reached by TLS; /readyz and the proxy's log say what is wrong."
+)
 BAD_BODY = Fault(400, "bad-chunk", "The request's body is not validly chunked (RFC 9112 section 7.1).")
 
 REASONS = (
     *(f.reason for f in (NO_BACKEND, OUT_OF_RESOURCES, RELOAD_LOOP, CONNECT_REFUSED, CONNECT_TIMEOUT, CLOSED_EARLY)),
     *(f.reason for f in (BAD_RESPONSE, RESPONSE_TIMEOUT, HEAD_TIMEOUT, BODY_TIMEOUT, BAD_BODY)),
-    TOO_MANY_PENDING.reason,
+    TOO_MANY_PENDING.reason, PLAIN_ON_TLS.reason, BACKEND_TLS.reason,
     "broken-off", "head-too-large", "too-many-headers", "unknown-method", "bad-connection", "bad-head", "bad-host",
     "bad-length", "bad-request-line", "bad-target", "bad-transfer-encoding", "bad-version",
 )  # fmt: skip

@@ -75,12 +75,15 @@ def client_address(said: Sequence[tuple[bytes, bytes]], peer: bytes, trusted: Tr
     return next((hop for hop in reversed(chain) if hop not in trusted), chain[0])
 
 
-def came_by_https(said: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Say whether a trusted proxy's words mean that the browser spoke https (the first hop of X-Forwarded-Proto)."""
+def came_by_https(said: Sequence[tuple[bytes, bytes]], *, here: bool = False) -> bool:
+    """Say whether a trusted proxy's words mean that the browser spoke https (the first hop of X-Forwarded-Proto).
+
+    here: whether the connection to us is https, which counts where nothing is said.
+    """
     for name, value in said:
         if name == b"x-forwarded-proto":
             return value.partition(b",")[0].strip().lower() in (b"https", b"wss")
-    return False
+    return here
 
 
 def _chain(said: Sequence[tuple[bytes, bytes]], peer: bytes) -> list[bytes]:

@@ -16,6 +16,7 @@ from stickyproxy.core.health import Readiness
 from stickyproxy.core.news import News
 from stickyproxy.core.sidecar import AppSigns
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Gauges, Remaining, Status
+from stickyproxy.core.tls import TlsMaterial
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class Plane(Protocol):
 
     def apply(self, backends: Sequence[Backend]) -> None:
         """Put a whole new set of backends in force."""
+        ...
+
+    def secure(self, material: TlsMaterial) -> None:
+        """Speak TLS with these certificates on connections that begin from now on."""
         ...
 
     def order(self, identity: str, *, drain: bool) -> None:

@@ -8,6 +8,7 @@ from stickyproxy.core.affinity import HashKey
 from stickyproxy.core.cookies import CookieSettings
 from stickyproxy.core.endpoint_slices import ServiceRef
 from stickyproxy.core.probes import PROBERS
+from stickyproxy.core.tls import TlsFiles
 from stickyproxy.core.values import PRIVATE_NETWORKS, Address, Network
 
 
@@ -177,6 +178,8 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     sidecar: SidecarSettings | None = None
     """None: the proxy does not stand in a pod of the app."""
+    backend_server_name: str = ""
+    """What a backend's certificate must name, and is asked by (SNI); empty: the host that it is dialled by."""
     trusted: tuple[Network, ...] = PRIVATE_NETWORKS
     proxy_protocol: bool = False
     """Every connection begins with a header of the PROXY protocol; those of who is not trusted are refused."""
@@ -219,6 +222,8 @@ class ServiceSettings:
     send it visitors until then."""
     drain_timeout_s: float = 20.0
     """For open work after that; both together stay below Kubernetes' default grace period of 30 s."""
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    """Where the certificates are for both sides; their contents are read again when they change."""
     workers: int = 1
     """Processes that serve; 1: the data plane stands in the only one."""
     config_path: str = ""

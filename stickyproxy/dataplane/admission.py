@@ -17,6 +17,7 @@ from stickyproxy.core.proxy_protocol import HeaderProblem, Source
 from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.preface import Preface
+from stickyproxy.dataplane.secure_downstream import ServerTls
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -149,7 +150,11 @@ class Admission:
 
     async def _serve(self, connection: socket.socket, downstream: Downstream) -> None:
         """Give a connection to its protocol, which leaves the place when the connection ends."""
-        await self._loop.connect_accepted_socket(lambda: downstream, connection)
+        proxy = self._proxy
+        protocol: asyncio.Protocol = downstream
+        if proxy.client_tls is not None:
+            protocol = ServerTls(downstream, proxy.wire, proxy.client_tls)
+        await self._loop.connect_accepted_socket(lambda: protocol, connection)
 
     def _arrived(self, connection: socket.socket, downstream: Downstream, task: "asyncio.Task[None]") -> None:
         """Leave the place of a connection that ended on its way in."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stickyproxy.core import faults
 from stickyproxy.core.backends import Cause, Phase
 from stickyproxy.core.faults import Fault
+from stickyproxy.dataplane.secure_upstream import HandshakeError, connect_securely
 from stickyproxy.dataplane.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -21,11 +22,15 @@ _HOLD_STEP_S = 0.25
 
 
 class UnreachableError(Exception):
-    """The backend cannot be reached; nothing was sent, so the request may go to another."""
+    """The backend cannot be reached; nothing was sent, so the request may go to another. Else `fault` is the answer."""
 
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause.value)
-        self.cause = cause
+    def __init__(self, problem: OSError) -> None:
+        super().__init__(str(problem))
+        self.cause, self.fault = Cause.REFUSED, faults.CONNECT_REFUSED
+        if isinstance(problem, TimeoutError):
+            self.cause, self.fault = Cause.TIMEOUT, faults.CONNECT_TIMEOUT
+        elif isinstance(problem, HandshakeError):
+            self.fault = faults.BACKEND_TLS
 
 
 class ExhaustedError(Exception):
@@ -47,7 +52,12 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
         pool.dialling += 1
         try:
             async with asyncio.timeout(attempt_s):
-                _, upstream = await proxy.loop.create_connection(partial(Upstream, pool), *pool.backend.address)
+                if proxy.backend_tls is None:
+                    _, upstream = await proxy.loop.create_connection(partial(Upstream, pool), *pool.backend.address)
+                else:
+                    upstream = Upstream(pool)
+                    name = proxy.settings.backend_server_name or pool.backend.address.host
+                    await connect_securely(proxy, upstream, proxy.backend_tls, name)
         except OSError as error:  # TimeoutError is one
             problem = error
         except UnicodeError as error:  # what the resolver makes of a name that cannot be one
@@ -70,4 +80,4 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
                 attempt_s = min(patience_s, max(hold_until - proxy.time(), _HOLD_STEP_S))
                 continue
         proxy.backend_refused(pool, problem)
-        raise UnreachableError(Cause.TIMEOUT if isinstance(problem, TimeoutError) else Cause.REFUSED)
+        raise UnreachableError(problem)

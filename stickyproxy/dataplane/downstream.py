@@ -9,10 +9,11 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.backends import Backend
-from stickyproxy.core.faults import HEAD_TIMEOUT, Fault, HeadError, answer, respond
+from stickyproxy.core.faults import HEAD_TIMEOUT, PLAIN_ON_TLS, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import client_address, forwarded_lines, relayed_lines
 from stickyproxy.core.limits import Limit
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
+from stickyproxy.core.tls import Handshake
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.sockets import reset_connection, unsent_bytes
 from stickyproxy.dataplane.tunnel import Tunnel
@@ -36,7 +37,7 @@ class Downstream(asyncio.Protocol):
     __slots__ = (
         "_accounted", "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_repeatable",
         "_requests_left", "_reviewed", "_scanned", "_trusted", "_unread", "_unwritten", "deadline",
-        "https", "last", "made", "peer", "place", "proxy", "review", "stalled", "transport",
+        "https", "last", "made", "peer", "place", "proxy", "review", "shaking", "stalled", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -47,6 +48,7 @@ class Downstream(asyncio.Protocol):
         self.place = place
         self.made = False
         self.https = False
+        self.shaking = False  # a TLS handshake has begun and is not done
         self.last = False
         self.deadline = 0.0
         self._held = b""
@@ -81,7 +83,7 @@ class Downstream(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Say whether the connection stands between two requests, or before its first."""
-        return self._exchange is None and not self._held and not self.last and not self.stalled
+        return not self.shaking and self._exchange is None and not self._held and not self.last and not self.stalled
 
     @property
     def backend(self) -> Backend | None:
@@ -193,7 +195,13 @@ class Downstream(asyncio.Protocol):
 
     def _await_head(self, data: bytes, scanned: int) -> None:
         if not looks_like_head(data):
-            self._refuse(Fault(400, "bad-request-line", "Expected an HTTP/1.1 request; this port speaks plain HTTP."))
+            self._refuse(
+                Fault(
+                    400,
+                    "bad-request-line",
+                    f"Expected an HTTP/1.1 request; this port speaks {'HTTPS' if self.https else 'plain HTTP'}.",
+                )
+            )
             return
         if not scanned:
             self.deadline = self.proxy.time() + self.proxy.times.head_s
@@ -359,8 +367,25 @@ class Downstream(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.close()
 
+    def speak_plain(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Go on without TLS, to say in words that it was expected; close where even words would not be understood."""
+        self.transport = transport
+        self.https = False
+        transport.set_protocol(self)
+        if looks_like_head(data):
+            self._refuse(PLAIN_ON_TLS)
+            self._settle()
+        else:
+            self.last = True
+            self._close()
+
     def close_if_idle(self) -> None:
-        """Close a connection that stands between two requests, or else after the exchange that is running."""
+        """Close a connection that stands between two requests, or else after the exchange that is running.
+
+        Who is in the middle of a TLS handshake may ask once, and has little time for that.
+        """
+        if self.shaking:
+            return
         if self._exchange is not None:
             self.last = True
         elif not self._held and not self.last:
@@ -370,7 +395,11 @@ class Downstream(asyncio.Protocol):
     def deadline_passed(self) -> None:
         """Act on a deadline: what was awaited has not come."""
         self.deadline = 0.0
-        if self.transport.is_closing() or self.stalled:
+        if self.shaking:
+            self.shaking = False
+            self.proxy.counters.handshakes[Handshake.TIMEOUT] += 1
+            self.transport.abort()
+        elif self.transport.is_closing() or self.stalled:
             unwritten = unsent_bytes(self.transport)
             if self.proxy.takes(self._unwritten, unwritten):  # slow, but not gone
                 self._unwritten = unwritten

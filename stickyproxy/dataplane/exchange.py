@@ -195,7 +195,7 @@ class Exchange:
             upstream = await dial(self.proxy, pool, self._patience_s)
         except UnreachableError as error:
             self._dialling = None
-            self._move(error.cause)
+            self._move(error.cause, error.fault)
         except ExhaustedError as error:
             self._dialling = None
             self._fail(error.fault)
@@ -216,7 +216,7 @@ class Exchange:
         others = any(identity not in tried for identity in self.proxy.snapshot.by_identity)
         return min(hold_s, times.connect_s) if others else times.connect_s
 
-    def _move(self, cause: Cause) -> None:
+    def _move(self, cause: Cause, fault: Fault) -> None:
         """Leave a backend that cannot be reached for another; its pages are lost with it, a dead end would be worse."""
         assert self.pick is not None
         self._excluded |= {self.pick.backend.identity}
@@ -227,7 +227,7 @@ class Exchange:
         if pick is not None:
             self._connect(pick)
         else:
-            self._fail(faults.CONNECT_TIMEOUT if cause is Cause.TIMEOUT else faults.CONNECT_REFUSED)
+            self._fail(fault)
 
     def _send(self, upstream: Upstream, now: float) -> None:
         self.upstream = upstream
@@ -434,8 +434,9 @@ class Exchange:
             token = self.proxy.snapshot.token_of(pick.backend)
         except KeyError:  # it left the snapshot since it was picked
             return b""
-        said = self.head.fields.said
-        https = self.downstream.https or (said is not None and self.downstream.trusted and came_by_https(said))
+        said, https = self.head.fields.said, self.downstream.https
+        if said is not None and self.downstream.trusted:
+            https = came_by_https(said, here=https)
         return self.proxy.cookie.line(token, https=https)
 
     def _upgrade(self, response: ResponseHead, data: bytes, end: int) -> None:

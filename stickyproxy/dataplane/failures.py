@@ -16,11 +16,15 @@ from stickyproxy.core.events import Gathering, Happening, Kind
 from stickyproxy.core.retries import RetryBudget
 from stickyproxy.core.settings import Settings
 from stickyproxy.dataplane.pool import Pool
+from stickyproxy.dataplane.secure_upstream import CertificateRefusedError, HandshakeError
 
 _ADVICE = {
     Failure.REFUSED: "does the app listen on {address}, or has it crashed? See its log",
     Failure.UNREACHABLE: "is {address} right, does its name resolve, and is there a route to it from here?",
     Failure.TIMEOUT: "does a network policy or a firewall drop what goes to {address}, or does the app's process hang?",
+    Failure.CERTIFICATE: "is its authority in --backend-ca, is it still valid, and does it hold "
+    "--backend-server-name, or without that the host of {address}?",
+    Failure.HANDSHAKE: "does {address} speak TLS, 1.2 or newer?",
     Failure.CLOSED: "the app closes connections instead of answering: see its log for a crash",
     Failure.SILENT: "the app takes requests and does not answer within --response-timeout: is its event loop blocked?",
 }
@@ -47,10 +51,12 @@ class Failures:
         # A hashed key goes where it leads, whatever becomes of its backend.
         self._whom = "new sessions" + (" without a hash key" if settings.affinity.hash_key is not None else "")
         self.balancer = Balancer(settings.affinity.slow_start_s, random, self.ejections)
+        self._details: dict[str, str] = {}  # of the last failure, by identity
         self._budget = RetryBudget(failures.retry_share, failures.retry_floor)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Follow a new snapshot."""
+        self._details = {i: detail for i, detail in self._details.items() if i in snapshot.by_identity}
         for identity in self.ejections.apply(snapshot.by_identity, (b.identity for b in snapshot.ready), self._time()):
             self._counters.returns += 1
             self._log.warning(
@@ -62,8 +68,8 @@ class Failures:
                 Happening(Kind.RETURNED, str(snapshot.by_identity[identity]), cause="needed", detail=recalled)
             )
 
-    def failed(self, pool: Pool, failure: Failure) -> None:
-        """Hear that a backend has failed in a way that is its own fault."""
+    def failed(self, pool: Pool, failure: Failure, detail: str = "") -> None:
+        """Hear that a backend has failed in a way that is its own fault; `detail`: more than the kind says."""
         self._counters.failures[failure.name.lower()] += 1
         if pool.closed:  # it is no longer listed, or at another address
             return
@@ -73,19 +79,20 @@ class Failures:
         if record is None:
             return
         pool.failing = self.ejections.troubled(backend.identity)
+        self._details[backend.identity] = detail
         advice = _ADVICE[failure].format(address=backend.address)
         if effect is Effect.EJECT:
             self._counters.ejections += 1
             self._log.warning(
                 "backend %s gets no %s for %.1f s: %s, ejected %s; its own sessions stay; %s",
-                backend, self._whom, record.until - now, _said(record), _times(record.ejections), advice,
+                backend, self._whom, record.until - now, _said(record, detail), _times(record.ejections), advice,
             )  # fmt: skip
-            out = f"gets no {self._whom} for {record.until - now:.1f} s: {_said(record)}; its own sessions stay"
+            out = f"gets no {self._whom} for {record.until - now:.1f} s: {_said(record, detail)}; its own sessions stay"
             self._happenings.add(Happening(Kind.EJECTED, str(backend), cause=failure.name.lower(), detail=out))
         elif effect is Effect.SPARE and record.failures == self.ejections.after and not pool.warned:
             self._log.warning(
                 "backend %s fails, but goes on getting %s since no other ready backend is left: %s; %s",
-                backend, self._whom, _said(record), advice,
+                backend, self._whom, _said(record, detail), advice,
             )  # fmt: skip
 
     def answered(self, pool: Pool) -> None:
@@ -129,23 +136,26 @@ class Failures:
         record = self.ejections.records.get(identity)
         if record is None or not record.failures:
             return False, ""
+        said = _said(record, self._details.get(identity, ""))
         if not record.out:
-            return False, _said(record)
+            return False, said
         left = record.until - self._time()
         when = f"for {left:.1f} s" if left > 0 else "but one that tries it"
-        return True, f"no {self._whom} {when}: {_said(record)}"
+        return True, f"no {self._whom} {when}: {said}"
 
 
 def failure_of(problem: OSError) -> Failure:
     """Name what made a connection attempt fail."""
+    if isinstance(problem, HandshakeError):
+        return Failure.CERTIFICATE if isinstance(problem, CertificateRefusedError) else Failure.HANDSHAKE
     if isinstance(problem, TimeoutError):
         return Failure.TIMEOUT
     return Failure.REFUSED if isinstance(problem, ConnectionError) else Failure.UNREACHABLE
 
 
-def _said(record: Record) -> str:
+def _said(record: Record, detail: str) -> str:
     failures = "1 failure" if record.failures == 1 else f"{record.failures} failures in a row"
-    return f"{failures} ({record.last.value})"
+    return f"{failures} ({record.last.value}{f': {detail}' if detail else ''})"
 
 
 def _times(count: int) -> str:

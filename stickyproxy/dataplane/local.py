@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.news import News
 from stickyproxy.core.plane import Report
+from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.dataplane.proxy import Proxy
 
 
@@ -17,6 +18,10 @@ class LocalPlane:
     def apply(self, backends: Sequence[Backend]) -> None:
         """Put a whole new set of backends in force."""
         self.proxy.apply(backends)
+
+    def secure(self, material: TlsMaterial) -> None:
+        """Speak TLS with these certificates from now on."""
+        self.proxy.secure(material)
 
     def order(self, identity: str, *, drain: bool) -> None:
         """Let a backend drain, or take that back."""

@@ -7,6 +7,7 @@ coarse sweep serves all deadlines.
 import asyncio
 import logging
 import socket
+import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -36,12 +37,14 @@ from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestHead, RequestReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.status import BackendStatus, Gauges
+from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.tunnels import End, judge
 from stickyproxy.dataplane.acceptor import Acceptor
 from stickyproxy.dataplane.access_log import AccessLog, LoggedDownstream
 from stickyproxy.dataplane.admission import Admission
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.buffered import Buffered
+from stickyproxy.dataplane.certificates import backend_context, server_context
 from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
@@ -49,9 +52,11 @@ from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.failures import Failures, failure_of
 from stickyproxy.dataplane.log_writer import LogWriter
 from stickyproxy.dataplane.pool import Pool
+from stickyproxy.dataplane.secure_upstream import HandshakeError
 from stickyproxy.dataplane.sidecar import Sidecar
 from stickyproxy.dataplane.sockets import descriptor_limit, silence_s, tune_socket
 from stickyproxy.dataplane.sweep import Sweep
+from stickyproxy.dataplane.tls import Wire
 from stickyproxy.dataplane.tunnel import Tunnel
 
 FIRST_REQUEST_S = 0.05
@@ -118,6 +123,9 @@ class Proxy:
         limits = settings.limits
         places = Places(connections_for(descriptor_limit(), limits.connections), limits.connections_per_client)
         self.admission = Admission(self, places)
+        self.wire = Wire()
+        self.client_tls: ssl.SSLContext | None = None  # None: clients speak plain HTTP
+        self.backend_tls: ssl.SSLContext | None = None  # None: backends do
         self.sweep = Sweep(self, self._between_rounds)
         self.buffered = Buffered(limits.buffered_bytes, self._count_dropped)
         self.tunnel_idle_checks: dict[Tunnel, float] = {}  # when to look next; empty where tunnels may be idle for ever
@@ -128,6 +136,11 @@ class Proxy:
         self.ended_tunnels_bytes = (0, 0)  # received from clients, sent to them
         self._emptied = asyncio.Event()
         self._emptied.set()
+
+    def secure(self, material: TlsMaterial) -> None:
+        """Speak TLS with these certificates on connections that begin from now on."""
+        self.client_tls = server_context(material)
+        self.backend_tls = backend_context(material)
 
     # Backends.
 
@@ -191,7 +204,7 @@ class Proxy:
 
     def backend_refused(self, pool: Pool, problem: OSError) -> None:
         """Take note that a backend cannot be reached, and say it once."""
-        self.failures.failed(pool, failure_of(problem))
+        self.failures.failed(pool, failure_of(problem), str(problem) if isinstance(problem, HandshakeError) else "")
         if not pool.warned:
             pool.warned = True
             reason = problem.strerror or str(problem) or "no answer in time"

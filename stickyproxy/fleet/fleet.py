@@ -16,6 +16,7 @@ from stickyproxy.core.plane import Plane, Report, remaining, total
 from stickyproxy.core.settings import SidecarSettings
 from stickyproxy.core.sidecar import AppLife, judge_signs
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Remaining, Status
+from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.fleet.journal import Journal
 
 GONE_S = 600.0
@@ -76,6 +77,11 @@ class Fleet:
         oldest = time.time() - GONE_S
         self._gone = {i: (b, at) for i, (b, at) in self._gone.items() if at >= oldest}
         return list(self._gone.values())[-MOST_GONE:]
+
+    def secure(self, material: TlsMaterial) -> None:
+        """Speak TLS with these certificates everywhere, on connections that begin from now on."""
+        for plane in self._planes:
+            plane.secure(material)
 
     def drain(self, identity: str) -> None:
         """Send no new sessions and no new documents to a backend."""

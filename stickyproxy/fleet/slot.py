@@ -23,6 +23,7 @@ from stickyproxy.core.health import Readiness
 from stickyproxy.core.news import News
 from stickyproxy.core.plane import Report
 from stickyproxy.core.settings import Settings
+from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.tunnels import End
 from stickyproxy.core.workers import BEAT_S, SOON_S, START_S, TABLE, Effect, Event, State, backoff_s
 from stickyproxy.fleet.channel import Channel
@@ -65,6 +66,7 @@ class Start:
     ordered: frozenset[str]
     news: News
     beat_s: float
+    material: TlsMaterial
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class Slot:
         self._loop = asyncio.get_running_loop()
         self._backends: tuple[Backend, ...] | None = None
         self._ordered: set[str] = set()
+        self._material = TlsMaterial()
         self._dead = Counters()
         self._last = Counters()
         self._channel: Channel | None = None
@@ -220,6 +223,7 @@ class Slot:
         start = Start(
             stickyproxy.__version__, self.index, shared.settings, shared.log_level, shared.log_format, numbers,
             self.accepts, self._backends, frozenset(self._ordered), shared.everything(self), shared.beat_s,
+            self._material,
         )  # fmt: skip
         channel.send("start", start)
         if self.state is not State.STARTING:  # it was told to end before it began
@@ -275,6 +279,11 @@ class Slot:
         self._ordered &= listed
         self._dead.retain(listed)
         self._send("apply", self._backends)
+
+    def secure(self, material: TlsMaterial) -> None:
+        """Speak TLS with these certificates from now on."""
+        self._material = material
+        self._send("secure", material)
 
     def order(self, identity: str, *, drain: bool) -> None:
         """Let a backend drain, or take that back."""

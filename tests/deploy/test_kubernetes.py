@@ -44,7 +44,24 @@ def test_every_folder_that_is_promised_is_there() -> None:
         "overlays/gateway-api",
         "overlays/ingress",
         "overlays/sidecar",
+        "overlays/tls",
     ]
+
+
+def test_the_certificate_is_where_it_is_looked_for_and_can_change() -> None:
+    manifests = kustomize(KUBERNETES / "overlays" / "tls")
+    ((pod, container),) = proxies(manifests)
+    given = environment(container, manifests)
+    (mount,) = container["volumeMounts"]
+    assert "subPath" not in mount, "a single file that is mounted never changes"
+    assert {given["STICKYPROXY_TLS_CERT"], given["STICKYPROXY_TLS_KEY"]} == {
+        f"{mount['mountPath']}/tls.crt",  # the keys of a Secret of type kubernetes.io/tls
+        f"{mount['mountPath']}/tls.key",
+    }
+    (volume,) = pod["spec"]["volumes"]
+    assert (volume["name"], volume["secret"]) == (mount["name"], {"secretName": "stickyproxy-tls"})
+    service = next(m for m in manifests if identity(m) == "Service/stickyproxy")
+    assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [(443, "http")]
 
 
 def test_every_pod_meets_the_restricted_pod_security_standard(manifests: list[Manifest]) -> None:

@@ -105,6 +105,13 @@ class Process:
                 raise AssertionError(f"{self.name} ended before it printed {wanted!r}:\n{self.said()}")
             self._seen += data
 
+    def read_log_until(self, wanted: str, limit_s: float = START_LIMIT_S) -> None:
+        """Wait until the log, which the process writes by itself, contains `wanted`."""
+        deadline = time.monotonic() + limit_s
+        while wanted not in self.said():
+            assert time.monotonic() < deadline, f"{self.name} did not say {wanted!r} within {limit_s} s"
+            time.sleep(0.05)  # a file has no event to wait for
+
     def said(self) -> str:
         """Return what the process printed so far, for people."""
         return self.log.read_text(errors="replace")

@@ -7,6 +7,7 @@ connection that a test leaves behind is found by `Stage.judge`; ports are the ke
 import asyncio
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 from stickyproxy.core.backends import Backend, Phase
 from stickyproxy.core.settings import Settings, TimeSettings
+from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.values import Address
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.proxy import Proxy
@@ -262,14 +264,14 @@ class RawBackend:
         """Give what the proxy knows of this backend."""
         return Backend.at(self.address, phase)
 
-    async def start(self, *, receive_buffer: int = 0) -> None:
+    async def start(self, *, receive_buffer: int = 0, tls: ssl.SSLContext | None = None) -> None:
         """Listen, on the port it had if it listened before."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         listener.bind(self.address)
-        self._server = await asyncio.start_server(self._on_connection, sock=listener, limit=1 << 17)
+        self._server = await asyncio.start_server(self._on_connection, sock=listener, limit=1 << 17, ssl=tls)
         self.address = Address(*listener.getsockname()[:2])
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -444,16 +446,22 @@ class Stage:
         self._tasks_before = asyncio.all_tasks()
         self._sockets_before = open_sockets()
 
-    async def backend(self, answer: Answer | None = None, *, receive_buffer: int = 0) -> RawBackend:
+    async def backend(
+        self, answer: Answer | None = None, *, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
+    ) -> RawBackend:
         """Start a backend."""
         backend = RawBackend(answer)
         self.backends.append(backend)
-        await backend.start(receive_buffer=receive_buffer)
+        await backend.start(receive_buffer=receive_buffer, tls=tls)
         return backend
 
-    async def proxy(self, *backends: RawBackend | Backend, settings: Settings | None = None) -> Running:
+    async def proxy(
+        self, *backends: RawBackend | Backend, settings: Settings | None = None, material: TlsMaterial | None = None
+    ) -> Running:
         """Start a proxy in front of backends; with none it knows an empty list."""
         proxy = Proxy(settings or Settings(times=QUICK), Random(1))
+        if material is not None:
+            proxy.secure(material)
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         address = Address(*listener.getsockname()[:2])

@@ -16,6 +16,7 @@ from stickyproxy.cli import main, run
 from stickyproxy.core.affinity import HashKey, KeySource
 from stickyproxy.core.probes import PROBERS
 from stickyproxy.core.settings import ServiceSettings, Settings, SidecarSettings
+from stickyproxy.core.tls import TlsFiles
 from stickyproxy.core.values import PRIVATE_NETWORKS, Address
 
 BACKEND = ["--backend", "app:8080"]
@@ -320,6 +321,36 @@ def test_a_dns_name_takes_the_place_of_backends(command: Command) -> None:
     assert (settings.dns, settings.backends) == (Address("app.ns.svc", 8080), ())
 
 
+def test_backends_by_https_are_all_so(command: Command) -> None:
+    settings = command.settings("--backend", "https://a:8443", "--backend", "HTTPS://[::1]:8443/")
+    assert settings.backends == (Address("a", 8443), Address("::1", 8443))
+    assert settings.tls == TlsFiles(backends=True)
+    assert command.settings("--backend", "http://a:1", "--backend", "b:1").tls == TlsFiles()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--dns", "app.ns.svc.:8443"], "app.ns.svc"),
+        (["--dns", "app.ns.svc:8443", "--backend-server-name", "app.internal"], "app.internal"),
+        (["--kubernetes-service", "app"], ""),
+        (["--kubernetes-service", "app", "--backend-server-name", "[::1]"], "::1"),
+    ],
+)
+def test_the_name_that_is_verified_is_the_one_that_was_given(command: Command, arguments: list[str], name: str) -> None:
+    settings = command.settings("--backend-tls", *arguments)
+    assert plane(settings).backend_server_name == name
+    assert plane(command.settings("--dns", "app.ns.svc:8443")).backend_server_name == "", "of no use without TLS"
+
+
+def test_the_files_of_certificates_are_named_together(command: Command) -> None:
+    settings = command.settings(
+        "--backend", "https://a:1", "--tls-cert", "/tls.crt", "--tls-key", "/tls.key", "--backend-ca", "/ca.crt"
+    )
+    assert settings.tls == TlsFiles("/tls.crt", "/tls.key", True, "/ca.crt")
+    assert settings.tls.paths == ("/tls.crt", "/tls.key", "/ca.crt")
+
+
 def test_the_hash_key_counts_only_where_hashing_is_wished(command: Command) -> None:
     key = ["--hash-key", "header:X-User"]
     assert plane(command.settings(*BACKEND, *key)).affinity.hash_key is None
@@ -373,8 +404,16 @@ WRONG = [
     (["--admin", "nowhere"], "--admin"),
     (["--backend", "app"], "--backend"),
     (["--backend", "app:0"], "--backend"),
-    (["--backend", "http://app:80"], "--backend"),
+    (["--backend", "ftp://app:80"], "--backend"),
     (["--backend", "a..b:80"], "--backend"),
+    (["--backend", "https://app"], "--backend"),
+    (["--backend", "https://app:8443"], "--backend"),  # beside one without https
+    (["--backend-tls"], "--backend-tls"),
+    (["--backend-ca", "/ca.crt"], "--backend-ca"),
+    (["--backend-server-name", "app"], "--backend-server-name"),
+    (["--backend-server-name", "a..b"], "--backend-server-name"),
+    (["--tls-cert", "/tls.crt"], "--tls-key"),
+    (["--tls-key", "/tls.key"], "--tls-cert"),
     (["--dns", "app:80"], "--backend, --dns or --kubernetes-service"),
     (["--dns", "app"], "--dns"),
     (["--dns-interval", "0"], "--dns-interval"),

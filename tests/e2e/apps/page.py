@@ -21,6 +21,7 @@ DECOY = "query: {'client_id': '%s-4000-4000-8000-000000000000'}, \"client_id\": 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--tls")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--replica", required=True)
     parser.add_argument("--journal", required=True)
@@ -139,6 +140,8 @@ def main() -> None:
     look = {"title": "end to end", "storage_secret": "the same in every replica", "tailwind": False}
     look |= {"reconnect_timeout": arguments.reconnect_timeout, "show_welcome_message": False}
     server = {"host": "127.0.0.1", "port": arguments.port, "http": CountingProtocol, "callback_notify": tell}
+    if arguments.tls:  # one PEM file with the key and the certificate
+        server |= {"ssl_certfile": arguments.tls, "ssl_keyfile": arguments.tls}
     if arguments.mount:
         outer = fastapi.FastAPI()
         ui.run_with(outer, mount_path=arguments.mount, **look)

@@ -209,3 +209,10 @@ def test_an_untrusted_peer_is_the_client_whatever_it_says() -> None:
 )
 def test_https_is_what_the_outermost_proxy_saw(said: Said, https: bool) -> None:
     assert came_by_https(said) is https
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_where_nobody_says_how_the_browser_came_our_own_connection_tells(here: bool) -> None:
+    assert came_by_https([(b"x-forwarded-for", b"1.2.3.4")], here=here) is here
+    assert came_by_https([(b"x-forwarded-proto", b"http")], here=here) is False
+    assert came_by_https([(b"x-forwarded-proto", b"https")], here=here) is True
