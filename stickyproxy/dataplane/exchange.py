@@ -159,6 +159,8 @@ class Exchange:
         if upstream is not None:
             self._send(upstream, now)
         else:
+            if not self.request_done:  # so that the client's half-close behind a body is not heard before the body is
+                self.downstream.pause_reading()
             self._dialling = self.proxy.loop.create_task(self._dial(pool))
 
     async def _dial(self, pool: "Pool") -> None:

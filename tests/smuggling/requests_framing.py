@@ -131,17 +131,19 @@ def _te_te() -> Iterator[RequestCase]:
             f"te-te-{name}-with-length", "TE.TE", f"a coding only some readers see, beside a length: {name}",
             KETTLE_2019, post(length(ended), line, body=ended), bad(),
         )  # fmt: skip
+        good = good and name != "trailing-tab"  # RFC 9112 allows it, llhttp does not: nobody sends it
         alone: Expected = one("/a", b"hello", "transfer-encoding: chunked") if good else bad()
         yield RequestCase(
             f"te-te-{name}-alone", "TE.TE", f"a coding only some readers see, with no length: {name}",
             KETTLE_2019, post(line, body=b"5\r\nhello\r\n0\r\n\r\n"), alone,
         )  # fmt: skip
     for name, second in (
-        ("cow", b"Transfer-Encoding: cow"), ("identity", b"Transfer-encoding: identity"), ("empty", b"Transfer-Encoding:"),
+        ("cow", b"Transfer-Encoding: cow"), ("identity", b"Transfer-Encoding: identity"), ("empty", b"Transfer-Encoding:"),
         ("chunked", CHUNKED), ("underscore", b"Transfer_Encoding: chunked"),
     ):  # fmt: skip
-        for order in ((CHUNKED, second), (second, CHUNKED)):
-            where = "after" if order[0] is CHUNKED else "before"
+        for where, order in (("after", (CHUNKED, second)), ("before", (second, CHUNKED))):
+            if name == "chunked" and where == "before":
+                continue  # the same bytes
             yield RequestCase(
                 f"te-te-two-{name}-{where}", "TE.TE", f"a second coding line, {name}, {where} the good one",
                 KETTLE_2019, post(*order, body=ended), bad(),
@@ -310,9 +312,8 @@ def _chunks() -> Iterator[RequestCase]:
             expected = one("/a", content, "transfer-encoding: chunked")
         if name in _UNFINISHED:
             expected = Unanswered(cut=True)
-        yield RequestCase(f"chunk-{name}", "chunks", tries, source, post(CHUNKED, body=body + SMUGGLED), expected) if (
-            content is None and name not in ("empty-size",)
-        ) else RequestCase(f"chunk-{name}", "chunks", tries, source, post(CHUNKED, body=body), expected)
+        behind = SMUGGLED if content is None else b""
+        yield RequestCase(f"chunk-{name}", "chunks", tries, source, post(CHUNKED, body=body + behind), expected)
     for line in TRAILERS:
         name = line.partition(b":")[0].decode().lower()
         yield RequestCase(
