@@ -10,6 +10,5 @@ with atheris.instrument_imports(include=["stickyproxy.core"]):
 
 if __name__ == "__main__":
     target = TARGETS[sys.argv.pop(1)]
-    atheris.enabled_hooks.add("RegEx")
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()
