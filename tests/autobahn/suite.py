@@ -39,8 +39,9 @@ class Verdict:
 
 async def _echo(connection: ServerConnection) -> None:
     try:
-        async for message in connection:
-            await connection.send(message)
+        while True:  # piece by piece, since a message may be of more fragments than recv() takes
+            pieces = [piece async for piece in connection.recv_streaming()]
+            await connection.send(type(pieces[0])().join(pieces))  # type: ignore[arg-type]
     except ConnectionClosed:
         return  # how it closed is what the case looks at
 
