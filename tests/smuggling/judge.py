@@ -29,7 +29,7 @@ from stickyproxy.dataplane.proxy import Proxy
 
 from .case import Broken, Expected, Passed, Refused, RequestCase, ResponseCase, Switched, Unanswered
 from .readers import REQUEST_READERS, Read, UnreadableError, strict
-from .recorder import SCRIPTED, VICTIM, Line, Recorder
+from .recorder import SCRIPTED, TURN_S, VICTIM, Line, Recorder, thirds
 
 BOUND_S = 10.0
 """Most seconds for one connection of a case: all of them should end by themselves, at once."""
@@ -65,21 +65,26 @@ class Heard:
 
 
 class Judge:
-    """One proxy before one recording backend, for as many cases as wanted."""
+    """One proxy before one recording backend, for as many cases as wanted.
 
-    def __init__(self, port: int | None = None) -> None:
-        self.recorder = Recorder()
-        self._port = port
+    cut: requests and responses come in three pieces. What is refused may then be refused for what stands in the first
+    of them, by another status, so only safety is judged.
+    """
+
+    def __init__(self, *, cut: bool = False) -> None:
+        self.recorder = Recorder(cut=cut)
+        self._cut = cut
+        self._port = 0
         self._proxy: Proxy | None = None
 
     async def start(self) -> None:
-        """Start the backend and the proxy before it, or only the backend where a port of another proxy is given."""
+        """Start the backend and the proxy before it."""
         backend = await self.recorder.start()
         times = TimeSettings(sweep_s=0.05)
         self._proxy = Proxy(Settings(times=times, trusted=()), Random(1))
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
-        self._port = self._port or listener.getsockname()[1]
+        self._port = listener.getsockname()[1]
         await self._proxy.listen(listener)
         self._proxy.apply([Backend.at(Address("127.0.0.1", backend))])
 
@@ -112,9 +117,13 @@ class Judge:
         heard = b""
         try:
             async with asyncio.timeout(BOUND_S):
-                writer.write(data)
                 try:
-                    writer.write_eof()
+                    for piece in thirds(data) if self._cut else [data]:
+                        writer.write(piece)
+                        if self._cut:
+                            await asyncio.sleep(TURN_S)
+                    if not writer.is_closing():  # or the proxy has heard enough
+                        writer.write_eof()
                     while piece := await reader.read(1 << 16):
                         heard += piece
                 except ConnectionError:

@@ -18,6 +18,16 @@ SCRIPTED = "/case"
 VICTIM = "/victim"
 
 
+TURN_S = 0.001
+"""Between two pieces, so that the proxy reads the first by itself; where it does not, they are one, which is tried too."""
+
+
+def thirds(data: bytes) -> list[bytes]:
+    """Cut bytes into three pieces."""
+    one, two = len(data) // 3, 2 * len(data) // 3
+    return [data[:one], data[one:two], data[two:]]
+
+
 class Line(asyncio.Protocol):
     """One connection from the proxy."""
 
@@ -51,14 +61,8 @@ class Line(asyncio.Protocol):
     def _answer(self, method: str, target: str) -> None:
         script = self.recorder.script
         if target == SCRIPTED and script is not None:
-            self.transport.write(script.raw)
             self.switched = b"HTTP/1.1 101" in script.raw
-            if script.then == "close":
-                self.transport.close()
-            elif script.then == "reset":
-                connection = self.transport.get_extra_info("socket")
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.transport.abort()
+            self._play(script, thirds(script.raw) if self.recorder.cut else [script.raw])
             return
         body = b"" if method == "HEAD" else target.encode()
         end = b"Connection: close\r\n" if target == VICTIM else b""
@@ -67,14 +71,32 @@ class Line(asyncio.Protocol):
         if end:
             self.transport.close()
 
+    def _play(self, script: ResponseCase, pieces: list[bytes]) -> None:
+        """Send the first piece, and the others a turn of the event loop later each; then do what the case says."""
+        if self.transport.is_closing():
+            return
+        self.transport.write(pieces[0])
+        if len(pieces) > 1:
+            asyncio.get_running_loop().call_later(TURN_S, self._play, script, pieces[1:])
+        elif script.then == "close":
+            self.transport.close()
+        elif script.then == "reset":
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
 
 
 class Recorder:
-    """Listens on loopback; `lines` are the connections since `begin`, `script` what `/case` is answered with."""
+    """Listens on loopback; `lines` are the connections since `begin`, `script` what `/case` is answered with.
 
-    def __init__(self) -> None:
+    cut: the script is sent in three pieces.
+    """
+
+    def __init__(self, *, cut: bool = False) -> None:
+        self.cut = cut
         self.lines: list[Line] = []
         self.script: ResponseCase | None = None
         self._all: list[Line] = []

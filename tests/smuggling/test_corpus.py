@@ -17,8 +17,8 @@ from .readers import REQUEST_READERS, UnreadableError, by_h11, by_llhttp, lenien
 CATEGORIES = sorted({("request", c.category) for c in REQUESTS} | {("response", c.category) for c in RESPONSES})
 
 
-async def judged(cases: Iterable[RequestCase | ResponseCase]) -> list[Verdict]:
-    judge = Judge()
+async def judged(cases: Iterable[RequestCase | ResponseCase], *, cut: bool = False) -> list[Verdict]:
+    judge = Judge(cut=cut)
     await judge.start()
     try:
         return await judge.judge(cases)
@@ -44,6 +44,12 @@ async def test_every_case_is_safe_and_comes_out_as_its_table_says(kind: str, cat
 
 async def test_all_cases_one_after_another_leave_nothing_behind_that_makes_one_unsafe() -> None:
     assert {v.case.id: v.problem for v in await judged((*RESPONSES, *REQUESTS)) if v.problem} == {}
+
+
+async def test_no_case_that_comes_in_pieces_is_unsafe() -> None:
+    verdicts = await judged((*RESPONSES, *REQUESTS), cut=True)
+    assert {v.case.id: v.problem for v in verdicts if not v.safe} == {}
+    assert sum(bool(v.problem) for v in verdicts) < 40, "all but what is refused earlier comes out as its table says"
 
 
 class _Agreeable:
