@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-extended apiserver lint bench soak clean
+.PHONY: help demo test test-extended apiserver lint bench soak fuzz clean
 
 help: ## list the targets
 	@echo "make demo    run three NiceGUI replicas behind the proxy; more: make demo ARGS='--kill-every 20'"
@@ -19,6 +19,7 @@ help: ## list the targets
 	@echo "make lint    only the checks of style, types and layers"
 	@echo "make bench   measure against other proxies and save the results"
 	@echo "make soak    20 minutes of everything at once, which fail on growth or a leak; more: make soak ARGS='--rate 50'"
+	@echo "make fuzz    ten minutes of coverage-guided fuzzing of the parsers; less: make fuzz ARGS='--seconds 60'"
 	@echo "make clean   remove .venv and all that the tools leave behind"
 
 demo: $(VENV)/.has-demo
@@ -46,6 +47,9 @@ bench: $(VENV)/.has-bench
 soak: $(VENV)/.has-dev
 	$(BIN)/python -m benchmarks.soak --duration 20m --save $(ARGS)
 
+fuzz: $(VENV)/.has-fuzz
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .nicegui
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -54,7 +58,8 @@ clean:
 $(VENV)/.has-demo: EXTRAS := demo
 $(VENV)/.has-dev: EXTRAS := demo,dev
 $(VENV)/.has-bench: EXTRAS := demo,dev,bench
-$(VENV)/.has-demo $(VENV)/.has-dev $(VENV)/.has-bench: pyproject.toml $(VENV)/.made
+$(VENV)/.has-fuzz: EXTRAS := dev,fuzz
+$(VENV)/.has-demo $(VENV)/.has-dev $(VENV)/.has-bench $(VENV)/.has-fuzz: pyproject.toml $(VENV)/.made
 	@echo "Installing stickyproxy[$(EXTRAS)] into $(VENV), which takes a minute the first time ..."
 	@$(PIP) install --editable '.[$(EXTRAS)]'
 	@touch $@

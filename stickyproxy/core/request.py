@@ -27,11 +27,17 @@ _REQUEST_LINE_START = re.compile(rb"[!#$%&'*+\-.^_`|~\w]{1,32}( [^ \r\n]*( (H(T(
 
 # The header lines a proxy must see, searched in the lower-cased head; everything else passes unread.
 _SEEN = (
-    rb"\r\n(host|connection|cookie|content-length|transfer-encoding|upgrade|te|keep-alive|proxy-connection"
+    rb"\r\n(host|connection|cookie|content[-_]length|transfer[-_]encoding|upgrade|te|keep-alive|proxy-connection"
     rb"|http2-settings|forwarded|x[-_]real[-_]ip|x[-_]forwarded[-_][^:\r]*|user-agent(?=:[ \t]*(?:%b))%b):([^\r]*)"
 )
 
 _ORIGIN_FORM = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+
+ALIASES = frozenset((b"content_length", b"transfer_encoding"))
+"""Names that CGI-like servers read as framing, and nobody else: the two would see another end of the message."""
+
+_PAST_OUR_EYES = (b"h2", b"http/", b"tls/")
+"""Beginnings of protocols that would carry requests through a tunnel where this proxy cannot see them."""
 
 _KNOWN_OPTIONS = frozenset(
     (b"", b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b"proxy-connection", b"transfer-encoding")
@@ -202,6 +208,8 @@ class RequestReader:
                 kept.append(b"\r\nTransfer-Encoding: chunked")
             elif name == b"upgrade":
                 upgrade = upgrade + b"," + value if upgrade else raw[match.start(2) : end].strip(b" \t")
+            elif name in ALIASES:
+                _refuse("bad-length", f"Expected no header {name.decode()}, which some servers read with a hyphen.")
             elif name[0] in b"xf":
                 if fields.said is None:
                     fields.said = []
@@ -225,12 +233,11 @@ class RequestReader:
 def _read_connection(fields: RequestFields, connection: bytes, upgrade: bytes) -> None:
     options = {option.strip(b" \t") for option in connection.split(b",")}
     fields.close = fields.close or b"close" in options
-    # An Upgrade with a body has no agreed meaning, one in HTTP/1.0 must be ignored (RFC 9110 section 7.8), and h2c
-    # would carry requests past this proxy's eyes: such a request goes on as an ordinary one.
+    # An Upgrade with a body has no agreed meaning, one in HTTP/1.0 must be ignored (RFC 9110 section 7.8), and HTTP
+    # under another name would pass unseen: such a request goes on as an ordinary one.
     if upgrade and b"upgrade" in options and fields.length == 0:
-        wanted = {protocol.strip(b" \t").lower() for protocol in upgrade.split(b",")}
-        if b"h2c" not in wanted and b"h2" not in wanted:
-            fields.upgrade = upgrade
+        wanted = (protocol.strip(b" \t").lower() for protocol in upgrade.split(b","))
+        fields.upgrade = b"" if any(p.startswith(_PAST_OUR_EYES) for p in wanted) else upgrade
     nominated = options - _KNOWN_OPTIONS
     if nominated:
         if nominated & _NEVER_NOMINATED:

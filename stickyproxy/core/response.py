@@ -12,7 +12,7 @@ import httptools
 
 from stickyproxy.core.faults import BAD_RESPONSE, HeadError
 from stickyproxy.core.nicegui import PAGE_MARKER
-from stickyproxy.core.request import CHUNKED, drop_fields
+from stickyproxy.core.request import ALIASES, CHUNKED, drop_fields
 
 UNTIL_CLOSE: Final = -2
 """The `length` of a body that ends with the connection."""
@@ -20,7 +20,7 @@ UNTIL_CLOSE: Final = -2
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n")
 
 _SEEN = re.compile(
-    rb"\r\n(content-length|transfer-encoding|connection|cache-control|keep-alive|proxy-connection|te|upgrade|x-nicegui-content)"
+    rb"\r\n(content[-_]length|transfer[-_]encoding|connection|cache-control|keep-alive|proxy-connection|te|upgrade|x-nicegui-content)"
     rb":([^\r]*)"
 )
 
@@ -91,6 +91,9 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
                 _refuse()
             head.length = CHUNKED
             head.chunked = True
+            cut = cut or written != b" chunked" or b"chunked" not in raw  # however it was written, it leaves plainly
+        elif name in ALIASES:
+            _refuse()
         else:
             cut = True
             if name == b"connection":
@@ -128,12 +131,14 @@ def _cut(raw: bytes, low: bytes, minor: bool) -> bytes:
     kept: list[bytes] = [] if minor else [b"HTTP/1.1"]
     keep_from = 0 if minor else 8
     for match in _SEEN.finditer(low):
-        if match[1] in (b"cache-control", b"transfer-encoding", b"x-nicegui-content"):
+        if match[1] in (b"cache-control", b"x-nicegui-content"):
             continue
         start, end = match.span()
         kept.append(raw[keep_from:start])
         if match[1] == b"content-length":
             kept.append(b"\r\nContent-Length: %d" % int(match[2]))
+        elif match[1] == b"transfer-encoding":
+            kept.append(b"\r\nTransfer-Encoding: chunked")
         keep_from = end
     kept.append(raw[keep_from:-4])
     return b"".join(kept)

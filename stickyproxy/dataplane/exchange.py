@@ -175,6 +175,8 @@ class Exchange:
         elif not self.head.fields.upgrade and pool.overloaded(now):
             self._turn_away(pick)
         else:
+            if not self.request_done:  # so that the client's half-close behind a body is not heard before the body is
+                self.downstream.pause_reading()
             self._dialling = self.proxy.loop.create_task(self._dial(pool))
 
     def _turn_away(self, pick: Pick) -> None:

@@ -226,6 +226,19 @@ async def test_a_half_closed_client_gets_its_answer_and_then_the_end(stage: Stag
     assert running.idle == 1
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_client_that_half_closes_right_behind_a_body_gets_its_answer(stage: Stage, framing: str) -> None:
+    backend = await stage.backend(lambda asked: response(body=asked.body))
+    running = await stage.proxy(backend)
+    client = await running.client()
+    body = {"length": request("POST / HTTP/1.1", body=b"hello"),
+            "chunked": request("POST / HTTP/1.1", CHUNKED, body=chunked(b"hello"))}  # fmt: skip
+    client.send(body[framing])  # before there is a connection to the backend
+    client.half_close()
+    assert (await client.message()).body == b"hello"
+    assert await client.rest() == b""
+
+
 async def test_a_half_closed_client_gets_all_pipelined_answers(stage: Stage) -> None:
     running = await stage.proxy(await stage.backend(lambda asked: response(body=asked.target.encode())))
     client = await running.client()

@@ -316,8 +316,6 @@ def test_a_nominated_x_forwarded_for_still_counts_as_said() -> None:
         b"X-Connection: close",
         b"Connections: close",
         b"X-Transfer-Encoding: chunked",
-        b"Transfer_Encoding: chunked",
-        b"Content_Length: 7",
         b"Content-Lengths: 7",
         b"X-Forwarded: 1",
         b"Forwarded-For: 1",
@@ -469,6 +467,12 @@ def test_a_transfer_coding_other_than_exactly_chunked_is_refused(value: bytes) -
     assert fault.status in (400, 501)
 
 
+@pytest.mark.parametrize("line", [b"Content_Length: 7", b"transfer_encoding: chunked", b"Transfer_Encoding:x"])
+def test_framing_under_a_name_that_only_some_servers_read_is_refused(line: bytes) -> None:
+    with pytest.raises(HeadError):
+        fields_of(line)
+
+
 def test_transfer_encoding_in_two_lines_is_refused() -> None:
     for first, second in (
         (b"chunked", b"chunked"),
@@ -609,6 +613,9 @@ def test_every_refusal_has_a_reason_and_a_sentence() -> None:
         ([b"Connection: Upgrade", b"Upgrade: websocket, h2c"], b""),
         ([b"Connection: Upgrade", b"Upgrade: websocket", b"Upgrade: h2c"], b""),
         ([b"Connection: Upgrade", b"Upgrade: h2"], b""),
+        ([b"Connection: Upgrade", b"Upgrade: h2c-14"], b""),
+        ([b"Connection: Upgrade", b"Upgrade: websocket,\tHTTP/2.0"], b""),
+        ([b"Connection: Upgrade", b"Upgrade: TLS/1.0"], b""),
         # With a body there is no agreed meaning.
         ([b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 1"], b""),
         ([b"Connection: Upgrade", b"Upgrade: websocket", b"Transfer-Encoding: chunked"], b""),

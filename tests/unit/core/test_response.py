@@ -37,7 +37,15 @@ def sent(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", method: bytes = b"GET
 )
 def test_the_body_ends_where_its_framing_says(lines: list[bytes], length: int) -> None:
     head = parse(*lines)
-    assert (head.status, head.length, head.close, head.kept) == (200, length, False, None)
+    assert (head.status, head.length, head.close) == (200, length, False)
+    assert head.kept in (None, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked")  # an odd way to write it is not kept
+    assert (head.kept is None) == (lines != [b"transfer-encoding:CHUNKED\t"])
+
+
+@pytest.mark.parametrize("line", [b"Content_Length: 5", b"content_length:5", b"Transfer_Encoding: chunked"])
+def test_framing_under_a_name_that_only_some_servers_read_is_refused(line: bytes) -> None:
+    with pytest.raises(HeadError):
+        parse(line)
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])

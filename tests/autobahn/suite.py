@@ -1,0 +1,85 @@
+"""Autobahn's fuzzing client against an echo server, direct and through the real command, at the same time."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from integration.command import command
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+
+from .build import HERE, environment, python, root
+
+GROUPS: Mapping[str, str] = {
+    "1": "framing", "2": "pings and pongs", "3": "reserved bits", "4": "opcodes", "5": "fragmentation",
+    "6": "UTF-8", "7": "closing", "9": "limits and performance", "10": "auto-fragmentation",
+    "12": "compression", "13": "compression with other parameters",
+}  # fmt: skip
+
+QUICK = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*")
+"""All but compression, whose cases send a thousand messages each and take minutes."""
+
+LONGEST_MESSAGE_BYTES = 1 << 26
+
+LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What Autobahn says of one case: of the behaviour, of the closing, and with which code the server closed."""
+
+    behavior: str
+    close: str
+    code: int | None
+
+
+async def _echo(connection: ServerConnection) -> None:
+    try:
+        while True:  # piece by piece, since a message may be of more fragments than recv() takes
+            pieces = [piece async for piece in connection.recv_streaming()]
+            await connection.send(type(pieces[0])().join(pieces))  # type: ignore[arg-type]
+    except ConnectionClosed:
+        return  # how it closed is what the case looks at
+
+
+async def run(cases: Sequence[str]) -> tuple[dict[str, Verdict], dict[str, Verdict]]:
+    """Run cases (`1.*`, `12.1.3`); give the verdicts direct and through the proxy. It must be built before."""
+    deflate = ServerPerMessageDeflateFactory()
+    async with serve(
+        _echo, "127.0.0.1", 0, max_size=LONGEST_MESSAGE_BYTES, compression=None, extensions=[deflate],
+        ping_interval=None,
+    ) as server:  # fmt: skip
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with command("--backend", f"127.0.0.1:{port}") as proxy:
+            direct, through = await asyncio.gather(_client(port, cases), _client(proxy.listen.port, cases))
+    return direct, through
+
+
+async def _client(port: int, cases: Sequence[str]) -> dict[str, Verdict]:
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        spec = {
+            "outdir": str(work / "reports"), "servers": [{"agent": "x", "url": f"ws://127.0.0.1:{port}"}],
+            "cases": list(cases), "exclude-cases": [], "exclude-agent-cases": {},
+        }  # fmt: skip
+        (work / "spec.json").write_text(json.dumps(spec))
+        client = await asyncio.create_subprocess_exec(
+            str(python()), str(HERE / "wstest.py"), "-m", "fuzzingclient", "-s", str(work / "spec.json"),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=work,
+            env=environment(root() / "packages"),
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                said, _ = await client.communicate()
+        finally:
+            if client.returncode is None:
+                client.kill()
+        assert client.returncode == 0, said[-2000:].decode()
+        found = json.loads((work / "reports" / "index.json").read_text())["x"]
+    return {
+        case: Verdict(one["behavior"], one["behaviorClose"], one.get("remoteCloseCode")) for case, one in found.items()
+    }
