@@ -48,6 +48,7 @@ class DnsDiscovery:
         self._resolve = resolve
         self._hint = hint
         self._saw = saw
+        self._told = ""  # the problem of the last event
         self._wake = asyncio.Event()
         self._last: frozenset[str] = frozenset()
         self._problem = "not resolved yet"
@@ -97,12 +98,12 @@ class DnsDiscovery:
                     f"keeping the last {len(self._last)} addresses" if self._last else "no backends until it resolves"
                 )
                 self._log.warning("cannot resolve %s: %s; %s", name.host, problem, kept)
-                self._tell("unresolved", f"cannot resolve {name.host}: {problem}; {kept}")
+                self._tell(problem, f"cannot resolve {name.host}: {problem}; {kept}")
             self._problem = problem
             return
         if self._problem and self._last:
             self._log.info("%s resolves again", name.host)
-            self._tell("healthy", f"{name.host} resolves again")
+        self._tell("", f"{name.host} resolves again")
         self._problem = ""
         self._confirmed = self._time()
         if addresses != self._last:
@@ -110,6 +111,8 @@ class DnsDiscovery:
             self._log.info("%s has %d addresses: %s", name.host, len(addresses), ", ".join(sorted(addresses)))
             self._apply([Backend.at(Address(host, name.port)) for host in sorted(addresses)])
 
-    def _tell(self, cause: str, text: str) -> None:
-        if self._saw is not None:
-            self._saw([Happening(Kind.DISCOVERY, cause=cause, detail=text)])
+    def _tell(self, problem: str, text: str) -> None:
+        """Tell what is new: the log says a failure again and again until the name has resolved once."""
+        if self._saw is not None and problem != self._told:
+            self._saw([Happening(Kind.DISCOVERY, cause="unresolved" if problem else "healthy", detail=text)])
+        self._told = problem

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from stickyproxy.core.backends import Backend, Phase
+from stickyproxy.core.events import Happening
 from stickyproxy.core.values import Address
 from stickyproxy.discovery.dns import DnsDiscovery
 from stickyproxy.discovery.dns import resolve as system_resolve
@@ -48,6 +49,19 @@ async def test_a_hint_is_given_while_the_name_has_never_resolved() -> None:
     for problem in ("no such name; look there", "", "no such name"):
         await dns.resolve_once()
         assert dns.status.problem == problem
+
+
+async def test_a_failure_is_told_once_as_it_begins_changes_and_ends() -> None:
+    resolver = Resolver(
+        OSError("a"), OSError("a"), OSError("b"), ["10.0.0.1"], ["10.0.0.1"], OSError("a"), ["10.0.0.1"]
+    )
+    told: list[Happening] = []
+    dns = DnsDiscovery(Address("app", 80), 3600.0, Applied(), resolver, saw=told.extend)
+    for _ in range(7):
+        await dns.resolve_once()
+    assert [h.cause for h in told] == ["unresolved", "unresolved", "healthy", "unresolved", "healthy"]
+    assert told[1].detail == "cannot resolve app: b; no backends until it resolves"
+    assert told[3].detail == "cannot resolve app: a; keeping the last 1 addresses"
 
 
 def discovery(*answers: Answer) -> tuple[DnsDiscovery, Resolver, Applied]:
