@@ -143,7 +143,7 @@ def test_it_is_small(built: Room) -> None:
 
 
 def test_the_dashboard_is_in_it_with_the_licence_of_its_charts(built: Room) -> None:
-    (folder,) = (built.opt / "stickyproxy").rglob("stickyproxy/admin/dashboard")
+    (folder,) = built.opt.glob("stickyproxy/lib/python*/site-packages/stickyproxy/admin/dashboard")
     source = ROOT / "stickyproxy" / "admin" / "dashboard"
     for name in KINDS:
         assert (folder / name).read_bytes() == (source / name).read_bytes(), name

@@ -16,6 +16,7 @@ from fakes.slices import endpoint, make_slice
 
 from stickyproxy.core.backends import Backend, Phase
 from stickyproxy.core.endpoint_slices import ServiceRef
+from stickyproxy.core.events import Happening, Kind
 from stickyproxy.discovery.kubernetes import (
     LONGEST_BACKOFF_S,
     SHORTEST_BACKOFF_S,
@@ -55,11 +56,13 @@ class Following:
     ) -> None:
         self.api = api
         self.sets: list[list[Backend]] = []
+        self.told: list[Happening] = []
         self.failures_to_come = 0
         self.beats = Beats(api.pulse)
         self.discovery = KubernetesDiscovery(
-            service, self._apply, Random(1), connect, shortest_backoff_s=shortest_s, silence_s=silence_s
-        )
+            service, self._apply, Random(1), connect,
+            shortest_backoff_s=shortest_s, silence_s=silence_s, saw=self.told.extend,
+        )  # fmt: skip
         self.task = asyncio.ensure_future(self.discovery.run())
 
     def _apply(self, backends: Sequence[Backend]) -> None:
@@ -832,3 +835,15 @@ def test_the_time_between_lists_doubles_has_jitter_and_is_bounded() -> None:
 
 def test_a_thousand_failures_are_no_more_than_many() -> None:
     assert list(waits(1100, Random(1)))[-1] <= LONGEST_BACKOFF_S
+
+
+async def test_problems_are_told_as_they_begin_and_end(api: FakeApi) -> None:
+    api.put(make_slice("a", [endpoint("10.0.0.1", "uid-1")]))
+    api.list_always = forbidden()
+    async with following(api) as found:
+        problem = await found.says("forbidden")
+        assert [(h.kind, h.cause) for h in found.told] == [(Kind.DISCOVERY, "forbidden")]
+        assert found.told[0].detail == f"{problem}; no backends yet"
+        api.list_always = None
+        await found.is_healthy()
+        assert [h.cause for h in found.told] == ["forbidden", "healthy"]
