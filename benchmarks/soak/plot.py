@@ -70,7 +70,7 @@ def draw(title: str, said: str, times_s: Sequence[float], panels: Sequence[Panel
                 f'<tspan fill="{colour}" dx="12">{escape(name)}</tspan>'
                 for colour, name in zip(_COLOURS, panel.lines, strict=False)
             )
-            parts.append(f'<text x="{right}" y="{top - 7}" text-anchor="end">{legend}</text>')
+            parts.append(f'<text x="{right - 12}" y="{top - 7}" text-anchor="end">{legend}</text>')
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, minutes = across(longest * share), longest * share / 60
         anchor = "end" if share == 1.0 else "middle"
