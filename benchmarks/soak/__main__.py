@@ -28,13 +28,14 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=None, help="of the visitors' lots; printed, so that a run can be redone"
     )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of the proxy; default 1")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw what was measured")
     parser.add_argument("--save", action="store_true", help=f"draw it as {_PICTURE.name} beside the benchmarks")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     system.raise_file_limit()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
-    plan = Plan(options.duration, options.rate, seed)
+    plan = Plan(options.duration, options.rate, seed, options.workers)
     if plan.duration_s < plan.shortest_s:
         parser.error(f"--duration: expected at least {plan.shortest_s:g}s, found {options.duration:g}s")
     print(f"soak of {plan.duration_s:g} s with {plan.rate:g} visits a second, seed {seed}", flush=True)
