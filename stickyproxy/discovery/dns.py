@@ -8,6 +8,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from threading import Thread
 
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.events import Happening, Kind
@@ -20,10 +22,34 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Resolve by the system's resolver, IPv4 and IPv6."""
+    """Resolve by the system's resolver, IPv4 and IPv6.
+
+    In a daemon thread of its own: the loop's `getaddrinfo` cannot be given up, and a process whose resolver hangs would
+    not end before that does (5 s for each server, attempt and search domain).
+    """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(sockaddr[0]) for *_, sockaddr in found]
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def answered(addresses: list[str], error: Exception | None) -> None:
+        if answer.done():  # nobody waits any more
+            return
+        if error is None:
+            answer.set_result(addresses)
+        else:
+            answer.set_exception(error)
+
+    def look_up() -> None:
+        addresses: list[str] = []
+        problem: Exception | None = None
+        try:
+            addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except (OSError, UnicodeError) as error:
+            problem = error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(answered, addresses, problem)
+
+    Thread(target=look_up, name="stickyproxy-dns", daemon=True).start()
+    return await answer
 
 
 class DnsDiscovery:

@@ -6,8 +6,9 @@ the server of the test, so that the system's resolver asks it as it would ask th
 
 import asyncio
 import signal
+import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,8 +26,8 @@ def call(*arguments: str) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def network(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Set up what this namespace needs: addresses, and a resolver that asks the server of the test."""
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Set up what this namespace needs: addresses, and a resolver that asks the server of the test; give its file."""
     call("ip", "link", "set", "lo", "up")
     for address in (ONE, TWO, THREE):
         call("ip", "address", "add", f"{address}/128", "dev", "lo", "nodad")
@@ -37,6 +38,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> None:
     }.items():
         (folder / name).write_text(text)
         call("mount", "--bind", str(folder / name), str(Path("/etc", name).resolve()))
+    return folder / "resolv.conf"
 
 
 class Nameserver:
@@ -177,6 +179,32 @@ async def test_a_name_that_vanishes_and_a_server_that_dies_empty_nothing(nameser
         await nameserver.start(ONE, TWO, THREE)
         await running.says("has 3 addresses")
         assert await visit(running, cookie) == (name, "")
+
+
+@pytest.fixture
+def patient(network: Path) -> Iterator[None]:
+    """Let the resolver wait for longer than any test."""
+    impatient = network.read_text()
+    network.write_text(f"nameserver {SERVER}\noptions timeout:30 attempts:3\n")
+    yield
+    network.write_text(impatient)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_server_that_falls_silent_holds_up_neither_visitors_nor_the_end(nameserver: Nameserver) -> None:
+    await nameserver.start(ONE, TWO)
+    async with proxy() as running:
+        if "has 2 addresses" not in "".join(running.log):
+            await running.says("has 2 addresses")
+        (name, cookie), *_ = (await first_visits(running, 4)).items()
+        await nameserver.stop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind((SERVER, 53))
+            silent.setblocking(False)
+            await soon(asyncio.get_running_loop().sock_recv(silent, 512))  # it asks, and waits for long
+            assert await visit(running, cookie) == (name, "")
+            running.send(signal.SIGTERM)
+            assert await running.ends(bound_s=5) == 0, "it does not wait for the resolver"
 
 
 async def test_a_name_that_appears_after_the_start_makes_it_ready(nameserver: Nameserver) -> None:

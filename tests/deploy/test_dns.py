@@ -26,4 +26,4 @@ def test_dns_discovery_with_a_real_server() -> None:
         capture_output=True, text=True, timeout=LIMIT_S, cwd=inside.parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout, done.stdout
+    assert "4 passed" in done.stdout, done.stdout

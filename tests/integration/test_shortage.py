@@ -69,8 +69,8 @@ async def asked(client: Peer) -> int | None:
     return None
 
 
-async def test_a_name_that_cannot_be_resolved_any_more_takes_nobody_away(stage: Stage) -> None:
-    """`tests/deploy/test_dns.py` does this with a real DNS server; here the name never was one."""
+async def test_look_ups_of_a_name_that_does_not_exist_do_not_pile_up(stage: Stage) -> None:
+    """`tests/deploy/test_dns.py` holds what happens to a name that was there before, with a real DNS server."""
     async with command("--dns", "no-such-name.invalid:80", "--dns-interval", "50ms") as running:
         assert (await running.ask(request())).status == 503
         await running.says("cannot resolve")

@@ -1,5 +1,7 @@
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,6 +12,8 @@ from stickyproxy.core.events import Happening
 from stickyproxy.core.values import Address
 from stickyproxy.discovery.dns import DnsDiscovery
 from stickyproxy.discovery.dns import resolve as system_resolve
+
+BOUND_S = 10.0
 
 Answer = list[str] | Exception
 
@@ -236,6 +240,36 @@ async def test_a_refresh_while_an_answer_is_awaited_asks_once_more() -> None:
         dns.refresh()
         answer.set()
         assert await until(lambda: asked == 2)
+
+
+async def test_a_name_that_does_not_exist_is_an_error_of_the_system_resolver() -> None:
+    with pytest.raises(OSError, match=r"not known|failure|No address"):
+        await system_resolve("no-such-name.invalid", 80)
+    with pytest.raises(UnicodeError):
+        await system_resolve("a" * 64 + ".invalid", 80)
+
+
+def test_a_loop_may_end_while_the_resolver_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, over, returned = threading.Event(), threading.Event(), threading.Event()
+
+    def hangs(*_: object, **__: object) -> list[object]:
+        asked.set()
+        over.wait(BOUND_S)
+        returned.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(system_resolve("app", 80))
+        assert await asyncio.to_thread(asked.wait, BOUND_S)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(main())
+    assert not returned.is_set(), "the loop has ended before the resolver"
+    over.set()
+    assert returned.wait(BOUND_S)
 
 
 async def test_the_system_resolver_gives_addresses_of_both_families() -> None:
