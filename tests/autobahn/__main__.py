@@ -4,21 +4,21 @@ import asyncio
 import sys
 
 from .build import NotBuildableError, build
-from .suite import GROUPS, QUICK, Verdict, run
+from .suite import ACCEPTABLE, GROUPS, QUICK, Result, compare
 
 
-def table(direct: dict[str, Verdict], through: dict[str, Verdict]) -> str:
-    """Print the verdicts by group."""
-    lines = ["| | group | cases | direct: OK, non-strict, informational, failed | differ |", "|---|---|---|---|---|"]
+def table(result: Result) -> str:
+    """Print the verdicts by group; `varied`: they differed at first, and agreed in a later round."""
+    lines = ["| | group | cases | direct: OK, non-strict, informational, failed | varied | differ |"]
+    lines.append("|---|---|---|---|---|---|")
     for group, name in GROUPS.items():
-        cases = [case for case in direct if case.partition(".")[0] == group]
+        cases = [case for case in result.direct if case.partition(".")[0] == group]
         if cases:
-            counts = [
-                sum(direct[case].behavior == said for case in cases)
-                for said in ("OK", "NON-STRICT", "INFORMATIONAL", "FAILED")
-            ]
-            differ = sum(direct[case] != through.get(case) for case in cases)
-            lines.append(f"| {group} | {name} | {len(cases)} | {', '.join(map(str, counts))} | {differ} |")
+            said = [result.direct[case].behavior for case in cases]
+            counts = ", ".join(str(said.count(word)) for word in (*ACCEPTABLE, "FAILED"))
+            differ = len(result.differ.intersection(cases))
+            varied = len(result.vary.intersection(cases)) - differ
+            lines.append(f"| {group} | {name} | {len(cases)} | {counts} | {varied} | {differ} |")
     return "\n".join(lines)
 
 
@@ -29,12 +29,12 @@ async def main(cases: list[str]) -> int:
     except NotBuildableError as error:
         print(f"the Autobahn test suite needs {error}", file=sys.stderr)
         return 2
-    direct, through = await run(cases or [*QUICK, "12.*", "13.*"])
-    print(table(direct, through))
-    for case in sorted(direct.keys() | through.keys()):
-        if direct.get(case) != through.get(case):
-            print(f"{case}: direct {direct.get(case)}, through the proxy {through.get(case)}")
-    return int(direct != through)
+    result = await compare(cases or [*QUICK, "12.*", "13.*"])
+    print(table(result))
+    for case in sorted(result.vary):
+        what = "differs" if case in result.differ else "varied"
+        print(f"{case} {what}: direct {result.direct.get(case)}, through the proxy {result.through.get(case)}")
+    return int(bool(result.differ))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,13 @@ import pytest
 from needs import missing
 
 from .build import HOW, NotBuildableError, build
-from .suite import QUICK, run
+from .suite import ACCEPTABLE, QUICK, compare
 
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(3600)]
+
+
+FAILS_DIRECT = {"7.1.5"}
+"""The echo server closes with 1002 where a close comes in the middle of a message, and the suite wants another code."""
 
 
 @pytest.mark.parametrize("cases", [QUICK, ("12.*",), ("13.*",)], ids=["all but compression", "12", "13"])
@@ -15,7 +19,8 @@ async def test_every_verdict_is_the_same_direct_and_through_the_proxy(cases: tup
         build()
     except NotBuildableError as error:
         missing(f"{error} ({HOW})")
-    direct, through = await run(cases)
-    assert len(direct) > 80
-    assert sum(verdict.behavior in ("OK", "NON-STRICT", "INFORMATIONAL") for verdict in direct.values()) == len(direct)
-    assert through == direct
+    result = await compare(cases)
+    assert len(result.direct) > 80
+    failed = {case for case, verdict in result.direct.items() if verdict.behavior not in ACCEPTABLE}
+    assert failed <= FAILS_DIRECT, "the echo server itself is at fault, or the machine too slow"
+    assert {case: (result.direct.get(case), result.through.get(case)) for case in result.differ} == {}

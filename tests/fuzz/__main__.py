@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from .kept import keep, kept
-from .targets import TARGETS, seeds
+from .targets import TARGETS, dictionary, seeds
 
 OVERTIME_S = 120.0
 """How much longer than asked a run may take before it is ended as hanging."""
@@ -24,12 +24,14 @@ def fuzz(name: str, seconds: int, *, keeps: bool) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         inputs, found = Path(folder) / "inputs", Path(folder) / "found-"
         inputs.mkdir()
+        words = Path(folder) / "words"
+        words.write_text(dictionary())
         for number, seed in enumerate(seeds(name)):
             (inputs / f"seed-{number}").write_bytes(seed)
         command = [sys.executable, "-m", "tests.fuzz.one", name]
         arguments = [f"-max_total_time={seconds}", "-timeout=10", "-max_len=2048", "-print_final_stats=1"]
         done = subprocess.run(
-            [*command, *arguments, f"-artifact_prefix={found}", str(inputs)],
+            [*command, *arguments, f"-dict={words}", f"-artifact_prefix={found}", str(inputs)],
             capture_output=True, text=True, errors="replace", timeout=seconds + OVERTIME_S, check=False,
         )  # fmt: skip
         runs = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)

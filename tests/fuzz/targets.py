@@ -172,6 +172,25 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 """By the name that the command line knows."""
 
 
+WORDS = (
+    b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b": ", b" ", b"\t", b",", b";", b"\r\n ", b"HTTP/1.1",
+    b"HTTP/1.0", b"GET /",
+    b"POST ", b"OPTIONS *", b"http://", b"Host: x", b"Content-Length: 3", b"Content_Length: 3",
+    b"Transfer-Encoding: chunked", b"chunked", b"identity", b"Connection: ", b"close", b"keep-alive", b"upgrade",
+    b"Upgrade: websocket", b"h2c", b"TE: trailers", b"Cookie: stickyproxy=", b"X-Forwarded-For: ", b"X_Real_IP: ",
+    b"Forwarded: ", b"Keep-Alive: 1", b"HTTP2-Settings: x", b"Cache-Control: public, max-age=1", b"Set-Cookie: a=b",
+    b"X-NiceGUI-Content: page", b"0\r\n\r\n", b"5\r\nhello\r\n", b"ffffffffffffffff", b"\x81\x7e\x01\x00",
+    b"\x89\0", b"\x88\x02",
+    b'44{"message":"timeout"}', b"43[true]", b"40{", b" 200 OK", b" 101 ", b" 204 ", b" 304 ",
+)  # fmt: skip
+"""What inputs are put together of, besides what the seeds hold."""
+
+
+def dictionary() -> str:
+    """Write the words as libFuzzer reads them."""
+    return "".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in WORDS)
+
+
 def seeds(name: str) -> Iterator[bytes]:
     """Give the inputs to begin with: those of the corpus that fit, and those that fuzzing has found worth keeping."""
     if name == "request_head":
