@@ -2,15 +2,17 @@
 
 Three ways, each beside plain HTTP: stickyproxy as it is, stickyproxy with the event loop's own TLS in the place of ours
 (what was decided against), and HAProxy. All with one ECDSA P-256 certificate and TLS 1.3, one core, the scenarios of
-``python -m benchmarks`` and two more: the memory of a connection that is idle after a response of 300 kB, and the CPU
-of a full handshake with one request.
+``python -m benchmarks`` and three more: the memory of a connection that is idle after a response of 300 kB, the CPU of
+a full handshake with one request, and the memory of a connection whose handshake has begun and does not end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import ipaddress
+import socket
 import ssl
 import statistics
 import sys
@@ -31,6 +33,7 @@ from benchmarks.proxies import Installed, Running
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Metric, Outcome, Plan, Scenario
 
 HANDSHAKES = 300
+STUCK = 400
 AFTER_LARGE = 200
 """Connections that are left idle after a large response."""
 
@@ -74,6 +77,21 @@ def _handshake(proxy: Running, _plan: Plan, _backends: Sequence[int]) -> Outcome
     return Outcome({"handshake_cpu_us": (system.cpu_ns(clocks) - before) / 1000 / HANDSHAKES}, {})
 
 
+def _stuck(proxy: Running, plan: Plan, _backends: Sequence[int]) -> Outcome:
+    """Compare memory before and after connections that stop before the end of a first record as long as can be."""
+    if proxy.tls is None:
+        return Outcome({}, {})
+    proxy.sessions()
+    before = system.rss_bytes(proxy.pids())
+    with contextlib.ExitStack() as stack:
+        for _ in range(STUCK):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
+            connection.sendall(b"\x16\x03\x01\x40\x00\x01" + bytes(16000))
+        time.sleep(plan.settle_s)
+        after = system.rss_bytes(proxy.pids())
+    return Outcome({"stuck_kib": (after - before) / 1024 / STUCK}, {})
+
+
 _SCENARIOS = (
     *(SCENARIOS[name] for name in ("request", "large", "ws64", "ws1", "idle")),
     Scenario(
@@ -86,6 +104,7 @@ _SCENARIOS = (
         (Metric("handshake_cpu_us", "CPU per connection with one request", "us", 0),),
         _handshake,
     ),
+    Scenario("stuck", (Metric("stuck_kib", "Memory per connection that is stuck in a handshake", "KiB", 1),), _stuck),
 )
 
 
@@ -118,7 +137,12 @@ def main() -> int:
     print(f"|---|{'---|' * len(names)}")
     for scenario in scenarios:
         for metric in scenario.metrics:
-            cells = [f"{statistics.median(figures[metric.key][name]):.{metric.digits}f}" for name in names]
+            cells = [
+                f"{statistics.median(figures[metric.key][name]):.{metric.digits}f}"
+                if name in figures[metric.key]
+                else ""
+                for name in names
+            ]
             print(f"| {metric.label}, {metric.unit} | {' | '.join(cells)} |")
     return 0
 
