@@ -7,6 +7,7 @@ every answer is its connection's last.
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stickyproxy.core.forwarded import plain_address
@@ -65,14 +66,18 @@ class Admission:
             one.close()
         self.acceptors = [one for one in self.acceptors if not one.closed]
 
-    def abort(self) -> None:
-        """Drop those who are on their way in."""
-        for task in self._arriving:
-            task.cancel()
+    async def close(self) -> None:
+        """Accept nobody any more; wait until nobody is on the way in, which takes a turn of the event loop or two.
+
+        They are not cancelled: uvloop would forget to tell a protocol of its end that has just been told of its
+        beginning.
+        """
+        self.stop()
         for preface in list(self.prefaces):
             preface.close()
             self.prefaces.discard(preface)
             self._proxy.leave_place(None)
+        await asyncio.gather(*self._arriving, return_exceptions=True)
 
     # What the acceptors ask and tell.
 
@@ -138,23 +143,29 @@ class Admission:
             connection.close()
             self._proxy.leave_place(None)
             return
-        task = self._loop.create_task(self._serve(connection, client, place))
+        downstream = self._proxy.make_downstream(client, place)
+        task = self._loop.create_task(self._serve(connection, downstream))
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(partial(self._arrived, connection, downstream))
 
-    async def _serve(self, connection: socket.socket, client: bytes, place: bytes | None) -> None:
+    async def _serve(self, connection: socket.socket, downstream: Downstream) -> None:
         """Give a connection to its protocol, which leaves the place when the connection ends."""
-        proxy = self._proxy
-        downstream = proxy.make_downstream(client, place)
         protocol: asyncio.Protocol = downstream
-        if proxy.client_tls is not None:
-            protocol = ServerTls(downstream, proxy.wire, proxy.client_tls)
-        try:
-            await self._loop.connect_accepted_socket(lambda: protocol, connection)
-        except (OSError, asyncio.CancelledError):  # it ended on its way in, or we do
-            if not downstream.made:
-                connection.close()
-                self._proxy.leave_place(place)
+        if self._proxy.client_tls is not None:
+            protocol = ServerTls(downstream, self._proxy.wire, self._proxy.client_tls)
+        await self._loop.connect_accepted_socket(lambda: protocol, connection)
+
+    def _arrived(self, connection: socket.socket, downstream: Downstream, task: "asyncio.Task[None]") -> None:
+        """Leave the place of a connection that ended on its way in."""
+        self._arriving.discard(task)
+        error = task.exception()
+        if error is None:
+            return
+        if not isinstance(error, OSError):
+            self._proxy.log.error("a connection could not be served", exc_info=error)
+        if not downstream.made:
+            connection.close()
+            self._proxy.leave_place(downstream.place)
 
     def nobody_waits(self) -> None:
         """Let connections be kept alive again: all who waited outside are in."""

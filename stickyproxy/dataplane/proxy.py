@@ -482,7 +482,7 @@ class Proxy:
         self._dispersal.stop()
         self.stop_accepting()
         self.sweep.stop()
-        self.admission.abort()
+        await self.admission.close()
         for downstream in list(self.downstreams):
             downstream.transport.abort()
         for tunnel in list(self.tunnels):

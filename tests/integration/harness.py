@@ -436,6 +436,8 @@ class Stage:
     backends: list[RawBackend] = field(default_factory=list)
     proxies: list[Running] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    plain: list[socket.socket] = field(default_factory=list)
+    """Sockets of clients that do nothing."""
 
     def __post_init__(self) -> None:
         """Look at what is there before, and listen for what the loop has to say."""
@@ -477,6 +479,8 @@ class Stage:
         finally:  # whatever happened: uvloop cannot close while transports are open
             for client in self.clients:
                 client.drop()
+            for plain in self.plain:
+                plain.close()
             for backend in self.backends:
                 await backend.close()
         me = asyncio.current_task()

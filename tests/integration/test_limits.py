@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -151,6 +152,21 @@ async def test_who_has_just_connected_or_been_answered_is_not_closed_for_others(
         client.send(request())
         assert (await client.message()).body == b"hello"
     assert (await late.message()).body == b"hello"
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_closing_leaves_nobody_behind_who_is_on_the_way_in(stage: Stage, after: int) -> None:
+    """Whatever turn of the event loop it comes in: accepted and not begun, begun, made, or in the queue."""
+    running = await stage.proxy(settings=limited(connections=20))
+    for _ in range(40):
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(running.address)
+        stage.plain.append(client)
+    for _ in range(after):
+        await asyncio.sleep(0)
+    await soon(running.proxy.close())
+    assert running.proxy.admission.places.taken == 0
 
 
 # Connections of one address.
