@@ -77,29 +77,26 @@ def _handshake(proxy: Running, _plan: Plan, _backends: Sequence[int]) -> Outcome
     return Outcome({"handshake_cpu_us": (system.cpu_ns(clocks) - before) / 1000 / HANDSHAKES}, {})
 
 
-def _stuck(proxy: Running, plan: Plan, _backends: Sequence[int]) -> Outcome:
-    """Compare memory before and after connections that stop before the end of a first record as long as can be."""
+def _stuck(proxy: Running, plan: Plan, _backends: Sequence[int], *, key: str, whole: bool) -> Outcome:
+    """Compare memory before and after connections that stop within a long first message, or behind a whole one."""
     if proxy.tls is None:
         return Outcome({}, {})
     proxy.sessions()
     before = system.rss_bytes(proxy.pids())
-    figures = {}
-    for key in ("stuck_kib", "silent_kib"):
-        hello = b"\x16\x03\x01\x40\x00\x01" + bytes(16000)
-        with contextlib.ExitStack() as stack:
-            for _ in range(STUCK):
-                connection = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
-                if key == "silent_kib":
-                    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-                    with contextlib.suppress(ssl.SSLWantReadError):
-                        proxy.tls.wrap_bio(incoming, outgoing).do_handshake()
-                    hello = outgoing.read()
-                connection.sendall(hello)
-            time.sleep(plan.settle_s)
-            after = system.rss_bytes(proxy.pids())
-        figures[key] = (after - before) / 1024 / STUCK
-        before = after  # what the first have left is used again by the second, so that these count for too little
-    return Outcome(figures, {})
+    with contextlib.ExitStack() as stack:
+        for _ in range(STUCK):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
+            connection.sendall(_hello(proxy.tls) if whole else b"\x16\x03\x01\x40\x00\x01" + bytes(16000))
+        time.sleep(plan.settle_s)
+        after = system.rss_bytes(proxy.pids())
+    return Outcome({key: (after - before) / 1024 / STUCK}, {})
+
+
+def _hello(context: ssl.SSLContext) -> bytes:
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
 
 
 _SCENARIOS = (
@@ -114,7 +111,16 @@ _SCENARIOS = (
         (Metric("handshake_cpu_us", "CPU per connection with one request", "us", 0),),
         _handshake,
     ),
-    Scenario("stuck", (Metric("stuck_kib", "Memory per connection that is stuck in a handshake", "KiB", 1),), _stuck),
+    Scenario(
+        "half-hello",
+        (Metric("half_hello_kib", "Memory per connection that stops within a hello of 16 kB", "KiB", 1),),
+        partial(_stuck, key="half_hello_kib", whole=False),
+    ),
+    Scenario(
+        "hello",
+        (Metric("hello_kib", "Memory per connection that stops behind its hello", "KiB", 1),),
+        partial(_stuck, key="hello_kib", whole=True),
+    ),
 )
 
 

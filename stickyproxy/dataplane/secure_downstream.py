@@ -1,8 +1,8 @@
 """TLS with clients.
 
 Laws: a client's connection is one from its first moment, so that places, deadlines and the end hold for it in the
-handshake too; memory for TLS is taken when a client has said hello in full; a client that ends without a close_notify has
-ended all the same.
+handshake too; OpenSSL gets to see a client when that has said hello in full; a client that ends without a close_notify
+has ended all the same.
 """
 
 import asyncio
