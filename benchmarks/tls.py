@@ -2,15 +2,17 @@
 
 Three ways, each beside plain HTTP: stickyproxy as it is, stickyproxy with the event loop's own TLS in the place of ours
 (what was decided against), and HAProxy. All with one ECDSA P-256 certificate and TLS 1.3, one core, the scenarios of
-``python -m benchmarks`` and two more: the memory of a connection that is idle after a response of 300 kB, and the CPU
-of a full handshake with one request.
+``python -m benchmarks`` and three more: the memory of a connection that is idle after a response of 300 kB, the CPU of
+a full handshake with one request, and the memory of a connection whose handshake has begun and does not end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import ipaddress
+import socket
 import ssl
 import statistics
 import sys
@@ -31,16 +33,17 @@ from benchmarks.proxies import Installed, Running
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Metric, Outcome, Plan, Scenario
 
 HANDSHAKES = 300
+STUCK = 400
 AFTER_LARGE = 200
 """Connections that are left idle after a large response."""
 
 _EVENT_LOOPS = """
 import stickyproxy.dataplane.admission as admission
 
-async def serve(self, connection, client, place):
-    downstream = self._proxy.make_downstream(client, place)
+async def serve(self, connection, downstream):
     downstream.https = True
     await self._loop.connect_accepted_socket(lambda: downstream, connection, ssl=self._proxy.client_tls)
+    downstream.transport.set_write_buffer_limits(1 << 16)  # with those of ours it would pause for ever
 
 admission.Admission._serve = serve
 from stickyproxy.__main__ import main
@@ -74,6 +77,28 @@ def _handshake(proxy: Running, _plan: Plan, _backends: Sequence[int]) -> Outcome
     return Outcome({"handshake_cpu_us": (system.cpu_ns(clocks) - before) / 1000 / HANDSHAKES}, {})
 
 
+def _stuck(proxy: Running, plan: Plan, _backends: Sequence[int], *, key: str, whole: bool) -> Outcome:
+    """Compare memory before and after connections that stop within a long first message, or behind a whole one."""
+    if proxy.tls is None:
+        return Outcome({}, {})
+    proxy.sessions()
+    before = system.rss_bytes(proxy.pids())
+    with contextlib.ExitStack() as stack:
+        for _ in range(STUCK):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
+            connection.sendall(_hello(proxy.tls) if whole else b"\x16\x03\x01\x40\x00\x01" + bytes(16000))
+        time.sleep(plan.settle_s)
+        after = system.rss_bytes(proxy.pids())
+    return Outcome({key: (after - before) / 1024 / STUCK}, {})
+
+
+def _hello(context: ssl.SSLContext) -> bytes:
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
+
+
 _SCENARIOS = (
     *(SCENARIOS[name] for name in ("request", "large", "ws64", "ws1", "idle")),
     Scenario(
@@ -85,6 +110,16 @@ _SCENARIOS = (
         "connection",
         (Metric("handshake_cpu_us", "CPU per connection with one request", "us", 0),),
         _handshake,
+    ),
+    Scenario(
+        "half-hello",
+        (Metric("half_hello_kib", "Memory per connection that stops within a hello of 16 kB", "KiB", 1),),
+        partial(_stuck, key="half_hello_kib", whole=False),
+    ),
+    Scenario(
+        "hello",
+        (Metric("hello_kib", "Memory per connection that stops behind its hello", "KiB", 1),),
+        partial(_stuck, key="hello_kib", whole=True),
     ),
 )
 
@@ -118,7 +153,12 @@ def main() -> int:
     print(f"|---|{'---|' * len(names)}")
     for scenario in scenarios:
         for metric in scenario.metrics:
-            cells = [f"{statistics.median(figures[metric.key][name]):.{metric.digits}f}" for name in names]
+            cells = [
+                f"{statistics.median(figures[metric.key][name]):.{metric.digits}f}"
+                if name in figures[metric.key]
+                else ""
+                for name in names
+            ]
             print(f"| {metric.label}, {metric.unit} | {' | '.join(cells)} |")
     return 0
 

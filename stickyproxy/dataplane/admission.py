@@ -150,10 +150,9 @@ class Admission:
 
     async def _serve(self, connection: socket.socket, downstream: Downstream) -> None:
         """Give a connection to its protocol, which leaves the place when the connection ends."""
-        proxy = self._proxy
         protocol: asyncio.Protocol = downstream
-        if proxy.client_tls is not None:
-            protocol = ServerTls(downstream, proxy.wire, proxy.client_tls)
+        if self._proxy.client_tls is not None:
+            protocol = ServerTls(downstream, self._proxy.wire, self._proxy.client_tls)
         await self._loop.connect_accepted_socket(lambda: protocol, connection)
 
     def _arrived(self, connection: socket.socket, downstream: Downstream, task: "asyncio.Task[None]") -> None:

@@ -1,8 +1,8 @@
 """TLS with clients.
 
 Laws: a client's connection is one from its first moment, so that places, deadlines and the end hold for it in the
-handshake too; memory for TLS is taken with the first byte that is TLS; a client that ends without a close_notify has
-ended all the same.
+handshake too; OpenSSL gets to see a client when that has said hello in full; a client that ends without a close_notify
+has ended all the same.
 """
 
 import asyncio
@@ -10,18 +10,19 @@ import ssl
 
 from stickyproxy.core.tls import Handshake
 from stickyproxy.dataplane.downstream import Downstream
-from stickyproxy.dataplane.tls import HANDSHAKE_RECORD, TlsTransport, Wire
+from stickyproxy.dataplane.tls import HANDSHAKE_RECORD, RECORD_BYTES, RECORD_HEAD_BYTES, TlsTransport, Wire
 
 
 class ServerTls(TlsTransport):
     """TLS with a client."""
 
-    __slots__ = ("_context", "_downstream")
+    __slots__ = ("_context", "_downstream", "_hello")
 
     def __init__(self, downstream: Downstream, wire: Wire, context: ssl.SSLContext) -> None:
         super().__init__(downstream, wire)
         downstream.https = True
         self._downstream: Downstream | None = downstream  # until the handshake is done
+        self._hello = b""  # as much of the first record as has come
         self._context: ssl.SSLContext | None = context
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -29,19 +30,35 @@ class ServerTls(TlsTransport):
         super().connection_made(transport)
         self._protocol.connection_made(self)
 
-    def begin(self, data: bytes) -> ssl.SSLObject | None:
-        """Begin where the first byte is one of TLS; from now on time is short."""
+    def begin(self, data: bytes) -> bytes:
+        """Begin where the first byte is one of TLS, and its record is there in full; from the first on time is short.
+
+        OpenSSL would take 50 KiB for a handshake as soon as it sees its first byte, and keep them until the last.
+        """
         downstream, context = self._downstream, self._context
         assert downstream is not None
         assert context is not None
+        data = self._hello + data
         if data[0] != HANDSHAKE_RECORD:
             self._downstream = None
             downstream.proxy.counters.handshakes[Handshake.PLAIN] += 1
             downstream.speak_plain(self._raw, data)
-            return None
-        downstream.shaking = True
-        downstream.deadline = downstream.proxy.time() + downstream.proxy.times.head_s
-        return context.wrap_bio(self._wire.incoming, self._wire.outgoing, server_side=True)
+            return b""
+        proxy = downstream.proxy
+        if not downstream.shaking:
+            downstream.shaking = True
+            downstream.deadline = proxy.time() + proxy.times.head_s
+        record_bytes = RECORD_HEAD_BYTES + int.from_bytes(data[3:RECORD_HEAD_BYTES], "big")
+        whole = len(data) >= record_bytes or record_bytes > RECORD_HEAD_BYTES + RECORD_BYTES  # which is none of TLS
+        if len(data) < RECORD_HEAD_BYTES or not whole:
+            self._hello = data
+            proxy.buffered.hold(downstream, len(data))
+            return b""
+        if self._hello:
+            self._hello = b""
+            proxy.buffered.hold(downstream, 0)
+        self._session = context.wrap_bio(self._wire.incoming, self._wire.outgoing, server_side=True)
+        return data
 
     def on_established(self) -> None:
         """Await the first request; not for long, where this proxy is about to end."""

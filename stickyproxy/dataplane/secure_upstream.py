@@ -39,10 +39,11 @@ class ClientTls(TlsTransport):
         super().connection_made(transport)
         self.data_received(b"")
 
-    def begin(self, data: bytes) -> ssl.SSLObject | None:
+    def begin(self, data: bytes) -> bytes:
         """Begin; the name is the one to verify, and is sent where it is no address."""
-        wire = self._wire
-        return self._context.wrap_bio(wire.incoming, wire.outgoing, server_side=False, server_hostname=self._name)
+        incoming, outgoing = self._wire.incoming, self._wire.outgoing
+        self._session = self._context.wrap_bio(incoming, outgoing, server_side=False, server_hostname=self._name)
+        return data
 
     def on_established(self) -> None:
         """Give the connection to its protocol."""

@@ -14,6 +14,9 @@ from typing import Any, cast
 RECORD_BYTES = 16384
 """Most plaintext of one TLS record (RFC 8446 section 5.1); who reads less leaves bytes where nobody looks for them."""
 
+RECORD_HEAD_BYTES = 5
+"""Type, version and length, before a record's content."""
+
 LARGEST_REPLY_BYTES = 1 << 18
 """Unwritten bytes at which a peer that makes the protocol itself answer (key updates) is dropped."""
 
@@ -56,8 +59,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     # What subclasses say.
 
-    def begin(self, data: bytes) -> ssl.SSLObject | None:
-        """Begin the handshake with the first bytes from the peer; None where they are not for us."""
+    def begin(self, data: bytes) -> bytes:
+        """Make the session with the first bytes from the peer, and give those to begin with; or wait for more."""
         raise NotImplementedError
 
     def on_established(self) -> None:
@@ -80,7 +83,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             return
         session = self._session
         if session is None:
-            session = self._session = self.begin(data)
+            data = self.begin(data)
+            session = self._session
             if session is None:
                 return
         incoming = self._wire.incoming

@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from stickyproxy.core.backends import Backend
-from stickyproxy.core.settings import Settings, TimeSettings
+from stickyproxy.core.settings import LimitSettings, Settings, TimeSettings
 from stickyproxy.core.values import Address
 
 from .harness import (
@@ -362,6 +362,35 @@ async def test_who_says_nothing_is_an_idle_connection_and_costs_no_tls(stage: St
     assert downstream.transport._session is None  # type: ignore[attr-defined]
     assert await client.gone()
     assert not +running.proxy.counters.handshakes
+
+
+async def test_a_hello_that_is_not_whole_is_counted_and_costs_no_more(stage: Stage, authority: Authority) -> None:
+    running = await secured(stage, authority, await stage.backend(hello))
+    client = await running.client()
+    client.send(b"\x16\x03\x01\x40\x00\x01" + bytes(16_000))
+    await eventually(lambda: running.proxy.buffered.total == 16_006, "what waits is counted")
+    downstream = await running.downstream()
+    assert downstream.transport._session is None  # type: ignore[attr-defined]
+    assert not downstream.idle
+    client.close()
+    await running.quiet()
+    assert running.proxy.buffered.total == 0
+    assert running.proxy.counters.handshakes["failed"] == 1
+
+
+async def test_hellos_that_are_not_whole_are_dropped_at_the_bound(stage: Stage, authority: Authority) -> None:
+    settings = Settings(times=QUICK, limits=LimitSettings(buffered_bytes=50_000))
+    running = await secured(stage, authority, await stage.backend(hello), settings=settings)
+    clients = [await running.client() for _ in range(5)]
+    for client in clients:
+        client.send(b"\x16\x03\x01\x40\x00\x01" + bytes(16_000))
+        await client.flush()
+    await clients[0].gone()
+    await eventually(lambda: len(running.downstreams) == 3, "the oldest are dropped")
+    assert running.proxy.buffered.total <= 50_000
+    good = await hand(running, authority)
+    good.send(request())
+    await good.until(b"hello")
 
 
 async def test_old_versions_are_refused(stage: Stage, authority: Authority) -> None:

@@ -88,8 +88,9 @@ class Server(TlsTransport):
     established_times = 0
     raw_ended = False
 
-    def begin(self, data: bytes) -> ssl.SSLObject:
-        return SERVER.wrap_bio(self._wire.incoming, self._wire.outgoing, server_side=True)
+    def begin(self, data: bytes) -> bytes:
+        self._session = SERVER.wrap_bio(self._wire.incoming, self._wire.outgoing, server_side=True)
+        return data
 
     def on_established(self) -> None:
         self.established_times += 1
