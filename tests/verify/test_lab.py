@@ -47,6 +47,9 @@ async def test_no_fault_is_found_where_none_is(ports: list[int], tmp_path: Path)
         assert report.said["pages"]["opened"] <= 9, name
         assert report.said["pages"]["not_closed"] == 0, name
         assert any("through 10 s of silence" in line for line in report.said["proof"]), name
+        assert "an upload of 293 KiB was let through" in report.said["proof"], name
+        if not name.startswith("nginx"):
+            assert any(line.startswith("the streamed answer came in ") for line in report.said["proof"]), name
     assert "probe-page" not in reports["stickyproxy"].ids()
 
 

@@ -129,7 +129,7 @@ class Web:
         self._own = origin_of(options.url)
         jar = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
         if options.cookies:
-            jar.update_cookies(dict(options.cookies), URL(options.url))
+            jar.update_cookies(dict(options.cookies), URL(f"{self._own}/"))  # for all of the host's paths
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True, limit=0, ssl=options.ssl),
             cookie_jar=jar,
@@ -158,11 +158,18 @@ class Web:
     def headers(self, url: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give what a request to an address carries: the user's own headers only to the origin they were given for."""
         headers = dict(more or {})
-        if origin_of(url) == self._own:
+        if self._is_own(url):
             headers |= dict(self.options.headers)
             if self.options.user is not None:
                 headers["Authorization"] = aiohttp.BasicAuth(*self.options.user, encoding="utf-8").encode()
         return headers
+
+    def _is_own(self, url: str) -> bool:
+        """Say whether an address is of the origin that the user named, or of the same host by https instead of http."""
+        if origin_of(url) == self._own:
+            return True
+        named, there = urlsplit(self._own), urlsplit(url)
+        return named.hostname == there.hostname and (named.scheme, there.scheme) == ("http", "https")
 
     @asynccontextmanager
     async def asked(
