@@ -5,16 +5,17 @@ import os
 import pty
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from e2e.harness import ROOT, Replica, total
+from e2e.harness import ROOT, Replica, addresses, running_proxy, running_replicas, total
+from e2e.prepared import prepared_python
 
 from . import proxies
-from .conftest import run_verify
+from .conftest import APP, run_verify
 from .middle import Wrong, middle
 
 CERTIFICATE = ROOT / "tests" / "fakes" / "loopback.crt", ROOT / "tests" / "fakes" / "loopback.key"
@@ -25,22 +26,25 @@ FORGOTTEN_S = 30.0
 QUICK = ("--idle", "0")
 
 
-async def forgotten(replicas: list[Replica], before: int) -> int:
-    """Wait until the replicas have forgotten all pages that they built; give how many that were."""
+@pytest.fixture
+def own_replica(replicas: list[Replica], tmp_path: Path) -> Iterator[Replica]:
+    """Yield a replica for this test alone, so that all of its pages are this test's."""
+    with running_replicas(1, tmp_path, app=APP) as (replica,):
+        yield replica
+
+
+async def forgotten(replica: Replica) -> int:
+    """Wait until a replica has forgotten all pages that it built; give how many that were."""
     async with asyncio.timeout(FORGOTTEN_S):
-        while (counts := total(replicas))["page"] != counts["gone"]:  # noqa: ASYNC110  another process writes
+        while (counts := replica.counts())["page"] != counts["gone"]:  # noqa: ASYNC110  another process writes
             await asyncio.sleep(0.1)
-    return counts["page"] - before
+    return counts["page"]
 
 
-async def test_no_more_pages_are_opened_than_said_and_the_app_forgets_them(
-    replicas: list[Replica], ports: list[int]
-) -> None:
-    before = total(replicas)["page"]
-    async with middle(ports, Wrong(fixed=True)) as proxy:
-        report = await run_verify(proxy.url, "--visitors", "5", *QUICK)
+async def test_no_more_pages_are_opened_than_said_and_the_app_forgets_them(own_replica: Replica) -> None:
+    report = await run_verify(f"http://{own_replica.address}/", "--visitors", "5", *QUICK)
     assert report.said["pages"] == {"opened": 6, "not_closed": 0}
-    assert await forgotten(replicas, before) == 6
+    assert await forgotten(own_replica) == 6
 
 
 async def test_refused_pages_are_closed_too(replicas: list[Replica], ports: list[int]) -> None:
@@ -52,21 +56,19 @@ async def test_refused_pages_are_closed_too(replicas: list[Replica], ports: list
     assert report.said["pages"]["opened"] == opened <= 6 * 4 + 4
 
 
-async def test_an_interrupt_closes_all_pages(replicas: list[Replica], ports: list[int]) -> None:
-    before = total(replicas)["page"]
-    async with middle(ports, Wrong(fixed=True)) as proxy:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "stickyproxy", "verify", proxy.url, "--idle", "60s", cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(FORGOTTEN_S):
-            while total(replicas)["page"] - before < 9:  # noqa: ASYNC110  all visitors and the prober
-                await asyncio.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = await asyncio.wait_for(process.communicate(), FORGOTTEN_S)
+async def test_an_interrupt_closes_all_pages(own_replica: Replica) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stickyproxy", "verify", f"http://{own_replica.address}/", "--idle", "60s", cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(FORGOTTEN_S):
+        while own_replica.counts()["page"] < 9:  # noqa: ASYNC110  all visitors and the prober
+            await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = await asyncio.wait_for(process.communicate(), FORGOTTEN_S)
     assert process.returncode == 130, errors.decode()
     assert b"Traceback" not in errors
-    assert await forgotten(replicas, before) == 9
+    assert await forgotten(own_replica) == 9
 
 
 async def test_a_replica_that_is_replaced_meanwhile_is_no_fault(ports: list[int]) -> None:
@@ -219,9 +221,6 @@ async def test_a_terminal_shows_a_bar_and_a_table(ports: list[int]) -> None:
 @pytest.mark.parametrize("version", ["1.4.37", "2.24.2", "3.6.0"])
 @pytest.mark.timeout(900)
 async def test_older_versions_are_known_as_well(version: str, tmp_path: Path) -> None:
-    from e2e.harness import addresses, running_proxy, running_replicas
-    from e2e.prepared import prepared_python
-
     python = prepared_python(f"nicegui-{version}")
     app = ROOT / "tests" / "e2e" / "apps" / "classic.py"
     with running_replicas(2, tmp_path, app=app, python=python) as running:

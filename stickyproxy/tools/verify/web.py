@@ -7,6 +7,7 @@ connections would else hide behind a browser's kept-alive ones, which live for s
 
 import asyncio
 import time
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -161,7 +162,8 @@ class Web:
         if self._is_own(url):
             headers |= dict(self.options.headers)
             if self.options.user is not None:
-                headers["Authorization"] = aiohttp.BasicAuth(*self.options.user, encoding="utf-8").encode()
+                name_and_password = ":".join(self.options.user).encode()  # RFC 7617
+                headers["Authorization"] = f"Basic {b64encode(name_and_password).decode()}"
         return headers
 
     def _is_own(self, url: str) -> bool:
