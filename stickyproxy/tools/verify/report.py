@@ -13,6 +13,7 @@ from stickyproxy.tools.verify.rules_sessions import chance_of_luck
 from stickyproxy.tools.verify.seen import Outcome, Seen, Step
 
 STEPS: Final = (
+    "name looked up",
     "connection",
     "page: first byte",
     "page: whole",

@@ -145,9 +145,17 @@ class Web:
         async def begin(_: Any, context: Any, __: Any) -> None:
             context.began = self.clock.now()
 
+        async def look_up(_: Any, context: Any, __: Any) -> None:
+            context.looked_up = self.clock.now()
+
+        async def found(_: Any, context: Any, __: Any) -> None:
+            self.clock.note("name looked up", context.looked_up)
+
         async def connected(_: Any, context: Any, __: Any) -> None:
             self.clock.note("connection", context.began)
 
+        trace.on_dns_resolvehost_start.append(look_up)
+        trace.on_dns_resolvehost_end.append(found)
         trace.on_connection_create_start.append(begin)
         trace.on_connection_create_end.append(connected)
         return trace
