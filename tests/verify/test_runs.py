@@ -6,7 +6,7 @@ import pty
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -149,6 +149,55 @@ async def test_nobody_there_could_not_be_told() -> None:
         pass
     report = await run_verify(url)
     assert (report.code, report.ids()) == (2, {"unreachable"})
+
+
+PAGE = b"""<script src="http://[/"></script><script src="http://a:b/"></script><script src="x.js"></script>`), {
+        version: "9.9.9",
+        prefix: "",
+        query: {'client_id': 'x', 'next_message_id': 0, 'implicit_handshake': True},
+        extraHeaders: {},
+        transports: ['websocket', 'polling'],
+"""
+
+
+def head(body: bytes, *lines: bytes) -> bytes:
+    return b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *lines, b"", body])
+
+
+HOSTILE: dict[str, tuple[bytes, set[str]]] = {
+    "garbage": (b"\x00\xff\x16\x03\x01" * 50 + b"\r\n\r\n", {"unreachable"}),
+    "nothing": (b"", {"unreachable"}),
+    "half an answer": (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", {"unreachable"}),
+    "bytes that are no text": (head(bytes(range(256))), {"not-nicegui"}),
+    "a circle": (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", {"unreachable"}),
+    "a place that is none": (
+        b"HTTP/1.1 302 Found\r\nLocation: http://[/\r\nContent-Length: 0\r\n\r\n",
+        {"unreachable"},
+    ),
+    "a page for everything": (head(PAGE), {"no-upgrade"}),
+    "an open packet for everything": (head(b'0{"sid":1,"pingInterval":"x"}' + PAGE), {"no-upgrade"}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_whatever_is_answered_there_is_a_report(name: str) -> None:
+    answer, expected = HOSTILE[name]
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        report = await run_verify(
+            f"http://127.0.0.1:{port}/", "--visitors", "3", "--upload", "1k", "--stream-path", "/s"
+        )
+    assert report.ids("fault", "doubt") >= expected
+    assert report.code == (1 if report.ids("fault") else 2)
 
 
 # Other apps.

@@ -27,6 +27,8 @@ def reached(seen: Seen) -> Iterator[Finding]:
     elif landing.status >= 400 and not landing.version:
         reason = f" (stickyproxy's reason: {landing.reason})" if landing.reason else ""
         yield found(seen, "unreachable", f"{landing.url} answered {landing.status}{reason}")
+    elif landing.status >= 300 and not landing.version:
+        yield found(seen, "unreachable", f"{landing.url} redirects without an end, or to no address")
     elif not landing.version and not seen.plain:
         yield found(seen, "not-nicegui", f"{landing.url} answered {landing.status} without NiceGUI's marks")
     if landing.login_page:

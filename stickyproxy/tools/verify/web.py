@@ -89,15 +89,25 @@ class Answer:
 
     @property
     def location(self) -> str | None:
-        """Give where a redirect leads, as an absolute address; None where it is none."""
+        """Give where a redirect leads, as an absolute address; None where it is none, or leads to no address."""
         target = self.headers.get("Location")
-        return urljoin(self.url, target) if target and 300 <= self.status < 400 else None
+        return absolute(self.url, target) if target and 300 <= self.status < 400 else None
 
 
 def origin_of(url: str) -> str:
     """Give scheme, host and port of an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def absolute(base: str, address: str) -> str | None:
+    """Give an address as it is meant on a page; None where it is none that can be asked."""
+    try:
+        url = urljoin(base, address)
+        parts = urlsplit(url)
+        return url if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
+    except ValueError:  # such as http://[/ or a port that is no number
+        return None
 
 
 def without_query(url: str) -> str:
@@ -226,7 +236,7 @@ class Web:
         while True:
             answer = await self.ask(url, headers=headers, step=step)
             target = answer.location
-            if target is None or len(hops) >= MOST_HOPS or urlsplit(target).scheme not in ("http", "https"):
+            if target is None or len(hops) >= MOST_HOPS:
                 return answer, hops
             hops.append(answer)
             url = target.partition("#")[0]
