@@ -14,6 +14,8 @@ import pytest
 from e2e.harness import ROOT, Replica, running_replicas
 from needs import missing
 
+APP = Path(__file__).parent / "app.py"
+
 LIMIT_S = 120.0
 """For a run of the command on a busy machine; how long one may take is tested apart."""
 
@@ -35,8 +37,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]
     """Yield two replicas that several tests share: none may kill them."""
     if importlib.util.find_spec("nicegui") is None:
         missing("NiceGUI (pip install 'stickyproxy[demo]')")
-    app = Path(__file__).parent / "app.py"
-    with running_replicas(2, tmp_path_factory.mktemp("replicas"), app=app) as running:
+    with running_replicas(2, tmp_path_factory.mktemp("replicas"), app=APP) as running:
         yield running
 
 

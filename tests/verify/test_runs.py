@@ -5,16 +5,17 @@ import os
 import pty
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from e2e.harness import ROOT, Replica, total
+from e2e.harness import ROOT, Replica, addresses, running_proxy, running_replicas, total
+from e2e.prepared import prepared_python
 
 from . import proxies
-from .conftest import run_verify
+from .conftest import APP, run_verify
 from .middle import Wrong, middle
 
 CERTIFICATE = ROOT / "tests" / "fakes" / "loopback.crt", ROOT / "tests" / "fakes" / "loopback.key"
@@ -25,22 +26,25 @@ FORGOTTEN_S = 30.0
 QUICK = ("--idle", "0")
 
 
-async def forgotten(replicas: list[Replica], before: int) -> int:
-    """Wait until the replicas have forgotten all pages that they built; give how many that were."""
+@pytest.fixture
+def own_replica(replicas: list[Replica], tmp_path: Path) -> Iterator[Replica]:
+    """Yield a replica for this test alone, so that all of its pages are this test's."""
+    with running_replicas(1, tmp_path, app=APP) as (replica,):
+        yield replica
+
+
+async def forgotten(replica: Replica) -> int:
+    """Wait until a replica has forgotten all pages that it built; give how many that were."""
     async with asyncio.timeout(FORGOTTEN_S):
-        while (counts := total(replicas))["page"] != counts["gone"]:  # noqa: ASYNC110  another process writes
+        while (counts := replica.counts())["page"] != counts["gone"]:  # noqa: ASYNC110  another process writes
             await asyncio.sleep(0.1)
-    return counts["page"] - before
+    return counts["page"]
 
 
-async def test_no_more_pages_are_opened_than_said_and_the_app_forgets_them(
-    replicas: list[Replica], ports: list[int]
-) -> None:
-    before = total(replicas)["page"]
-    async with middle(ports, Wrong(fixed=True)) as proxy:
-        report = await run_verify(proxy.url, "--visitors", "5", *QUICK)
+async def test_no_more_pages_are_opened_than_said_and_the_app_forgets_them(own_replica: Replica) -> None:
+    report = await run_verify(f"http://{own_replica.address}/", "--visitors", "5", *QUICK)
     assert report.said["pages"] == {"opened": 6, "not_closed": 0}
-    assert await forgotten(replicas, before) == 6
+    assert await forgotten(own_replica) == 6
 
 
 async def test_refused_pages_are_closed_too(replicas: list[Replica], ports: list[int]) -> None:
@@ -52,21 +56,19 @@ async def test_refused_pages_are_closed_too(replicas: list[Replica], ports: list
     assert report.said["pages"]["opened"] == opened <= 6 * 4 + 4
 
 
-async def test_an_interrupt_closes_all_pages(replicas: list[Replica], ports: list[int]) -> None:
-    before = total(replicas)["page"]
-    async with middle(ports, Wrong(fixed=True)) as proxy:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "stickyproxy", "verify", proxy.url, "--idle", "60s", cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(FORGOTTEN_S):
-            while total(replicas)["page"] - before < 9:  # noqa: ASYNC110  all visitors and the prober
-                await asyncio.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = await asyncio.wait_for(process.communicate(), FORGOTTEN_S)
+async def test_an_interrupt_closes_all_pages(own_replica: Replica) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stickyproxy", "verify", f"http://{own_replica.address}/", "--idle", "60s", cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(FORGOTTEN_S):
+        while own_replica.counts()["page"] < 9:  # noqa: ASYNC110  all visitors and the prober
+            await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = await asyncio.wait_for(process.communicate(), FORGOTTEN_S)
     assert process.returncode == 130, errors.decode()
     assert b"Traceback" not in errors
-    assert await forgotten(replicas, before) == 9
+    assert await forgotten(own_replica) == 9
 
 
 async def test_a_replica_that_is_replaced_meanwhile_is_no_fault(ports: list[int]) -> None:
@@ -149,6 +151,55 @@ async def test_nobody_there_could_not_be_told() -> None:
     assert (report.code, report.ids()) == (2, {"unreachable"})
 
 
+PAGE = b"""<script src="http://[/"></script><script src="http://a:b/"></script><script src="x.js"></script>`), {
+        version: "9.9.9",
+        prefix: "",
+        query: {'client_id': 'x', 'next_message_id': 0, 'implicit_handshake': True},
+        extraHeaders: {},
+        transports: ['websocket', 'polling'],
+"""
+
+
+def head(body: bytes, *lines: bytes) -> bytes:
+    return b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *lines, b"", body])
+
+
+HOSTILE: dict[str, tuple[bytes, set[str]]] = {
+    "garbage": (b"\x00\xff\x16\x03\x01" * 50 + b"\r\n\r\n", {"unreachable"}),
+    "nothing": (b"", {"unreachable"}),
+    "half an answer": (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", {"unreachable"}),
+    "bytes that are no text": (head(bytes(range(256))), {"not-nicegui"}),
+    "a circle": (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", {"unreachable"}),
+    "a place that is none": (
+        b"HTTP/1.1 302 Found\r\nLocation: http://[/\r\nContent-Length: 0\r\n\r\n",
+        {"unreachable"},
+    ),
+    "a page for everything": (head(PAGE), {"no-upgrade"}),
+    "an open packet for everything": (head(b'0{"sid":1,"pingInterval":"x"}' + PAGE), {"no-upgrade"}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_whatever_is_answered_there_is_a_report(name: str) -> None:
+    answer, expected = HOSTILE[name]
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        report = await run_verify(
+            f"http://127.0.0.1:{port}/", "--visitors", "3", "--upload", "1k", "--stream-path", "/s"
+        )
+    assert report.ids("fault", "doubt") >= expected
+    assert report.code == (1 if report.ids("fault") else 2)
+
+
 # Other apps.
 
 
@@ -219,9 +270,6 @@ async def test_a_terminal_shows_a_bar_and_a_table(ports: list[int]) -> None:
 @pytest.mark.parametrize("version", ["1.4.37", "2.24.2", "3.6.0"])
 @pytest.mark.timeout(900)
 async def test_older_versions_are_known_as_well(version: str, tmp_path: Path) -> None:
-    from e2e.harness import addresses, running_proxy, running_replicas
-    from e2e.prepared import prepared_python
-
     python = prepared_python(f"nicegui-{version}")
     app = ROOT / "tests" / "e2e" / "apps" / "classic.py"
     with running_replicas(2, tmp_path, app=app, python=python) as running:

@@ -47,7 +47,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "reconnect-lost": Kind(
         _F,
         "after a cut, a page reconnected to another process and was lost",
-        "The affinity must outlive a connection: by a cookie or by the page itself, not by the connection.",
+        "The affinity must outlive a connection: by a cookie or by the page itself, not by the connection. Where the "
+        "app sets reconnect_timeout below a second, raise that.",
     ),
     "poll-split": Kind(
         _F,
@@ -217,7 +218,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "unreachable": Kind(
         _D,
         "the page could not be loaded",
-        "Check the address from a browser on this machine; for a private certificate give --ca FILE or --insecure.",
+        "Check the address from a browser on this machine; for a private certificate give --ca FILE or --insecure, for "
+        "a slow page a longer --timeout.",
     ),
     "login": Kind(
         _D,

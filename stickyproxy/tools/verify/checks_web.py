@@ -4,14 +4,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from stickyproxy.tools.verify.checks_idle import SOCKET_PATH
 from stickyproxy.tools.verify.document import find_files, parse_nicegui
 from stickyproxy.tools.verify.packets import parse_open, split_payload
 from stickyproxy.tools.verify.seen import File, Prefix, Probe, Redirect, Seen, Stream, Upload
 from stickyproxy.tools.verify.visitors import Budget, Visitor
-from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Web, origin_of, why, without_query
+from stickyproxy.tools.verify.web import ASKING_ERRORS, Answer, Web, absolute, origin_of, why, without_query
 
 PROBERS: Final = ("kube-probe/1.34", "GoogleHC/1.0", "ELB-HealthChecker/2.0")
 
@@ -64,7 +64,9 @@ async def check_files(seen: Seen, visitor: Visitor, prefix: Prefix) -> None:
     mended = prefix.works if prefix.works not in (None, prefix.told) else None
     addresses = []
     for address in find_files(visitor.answer.text):
-        url = urljoin(page_url, address)
+        url = absolute(page_url, address)
+        if url is None:
+            continue
         if mended is not None and urlsplit(url).path.startswith(f"{prefix.told}/_nicegui"):
             url = origin + mended + url.removeprefix(origin).removeprefix(prefix.told)
         if origin_of(url) == origin:

@@ -22,7 +22,12 @@ _OPTIONS = re.compile(
 """The options of `createApp`, behind the page's elements, in which no raw line break can stand."""
 
 _TOKEN = re.compile(rf"'{TOKEN_PARAMETER.decode()}': \([^\n]*?, '([0-9A-Za-z_-]{{1,64}})'\), ")
-_TAG = re.compile(r"<(?:script|link)\b[^>]*?\b(?:src|href)=[\"']([^\"'\s]+)[\"']", re.IGNORECASE)
+_TAG = re.compile(
+    r"<(?:script|link(?![^>]*\brel=[\"']?(?:canonical|alternate|next|prev|search|author|license|help|me)\b))\b[^>]*?"
+    r"\b(?:src|href)=[\"']([^\"'\s]+)[\"']",
+    re.IGNORECASE,
+)
+"""Files, and no other pages: loading one of those could make the app build it."""
 _IMPORT = re.compile(r"@import url\([\"']([^\"']+)[\"']\)|\bfrom [\"'](/[^\"']+)[\"']|\bimport\([\"'](/[^\"']+)[\"']\)")
 _IMPORT_MAP = re.compile(r"<script type=\"importmap\">(.*?)</script>", re.DOTALL)
 _LINK = re.compile(r"<(?:a|script|link|img|form|iframe)\b[^>]*?\b(?:src|href|action)=[\"'](http://[^\"'\s]+)", re.I)

@@ -78,3 +78,11 @@ def headline(seen: Seen, findings: Iterable[Finding]) -> str:
         return f"NOT sticky: {next(f for f in findings if f.id in AFFINITY).title}"
     more = f", and {faults - 1} more" if faults > 1 else ""
     return f"broken: {findings[0].title}{more}"
+
+
+def in_bytes(size: int) -> str:
+    """Say a number of bytes for people."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size} bytes"

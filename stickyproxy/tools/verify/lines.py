@@ -20,7 +20,6 @@ from stickyproxy.tools.verify.packets import (
     DISCONNECT,
     PROBE_EVENT,
     SEPARATOR,
-    Opened,
     Speaker,
     split_payload,
 )
@@ -314,5 +313,3 @@ class PollingLine:
 
 
 Line = WebSocketLine | PollingLine
-
-__all__ = ["Line", "Opened", "Opening", "PollingLine", "WebSocketLine", "connect", "shut", "websocket_url"]

@@ -8,11 +8,12 @@ from statistics import median
 from typing import Any, Final
 
 from stickyproxy.tools.verify import chance
-from stickyproxy.tools.verify.findings import Finding, headline, verdict
+from stickyproxy.tools.verify.findings import Finding, headline, in_bytes, verdict
 from stickyproxy.tools.verify.rules_sessions import chance_of_luck
 from stickyproxy.tools.verify.seen import Outcome, Seen, Step
 
 STEPS: Final = (
+    "name looked up",
     "connection",
     "page: first byte",
     "page: whole",
@@ -30,6 +31,7 @@ STEPS: Final = (
 
 def proof(seen: Seen, findings: Iterable[Finding]) -> list[str]:
     """Say what a verdict stands on."""
+    ids = {finding.id for finding in findings}
     lines = []
     accepted = [a for a in seen.attempts if a.outcome is Outcome.ACCEPTED]
     if seen.attempts:
@@ -42,8 +44,12 @@ def proof(seen: Seen, findings: Iterable[Finding]) -> list[str]:
         opened = sum(p.status == 101 for p in seen.plain)
         lines.append(f"{opened} of {len(seen.plain)} plain WebSockets opened")
     held = [s.silent_s for s in seen.silences if not s.cut]
-    if held and not any(f.id.startswith("idle-cut") for f in findings):
+    if held and not ids & {"idle-cut", "idle-cut-long"}:
         lines.append(f"{len(held)} WebSockets stayed open through {max(held):.0f} s of silence")
+    if seen.upload is not None and 400 <= seen.upload.status < 500 and seen.upload.status != 413:
+        lines.append(f"an upload of {in_bytes(seen.upload.size_bytes)} was let through")
+    if seen.stream is not None and len(seen.stream.pieces) > 1 and not ids & {"response-buffered", "stream-unclear"}:
+        lines.append(f"the streamed answer came in {len(seen.stream.pieces)} pieces")
     return lines
 
 

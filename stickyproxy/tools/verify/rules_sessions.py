@@ -6,7 +6,7 @@ from statistics import median
 from typing import Final
 
 from stickyproxy.tools.verify import chance
-from stickyproxy.tools.verify.findings import Finding, Rule, found
+from stickyproxy.tools.verify.findings import Finding, Rule, found, in_bytes
 from stickyproxy.tools.verify.seen import Attempt, Outcome, Seen
 
 PAGE_KEPT_S: Final = 2.5
@@ -128,7 +128,7 @@ def buffering(seen: Seen) -> Iterator[Finding]:
     if freed:
         yield found(
             seen, "socket-buffered",
-            f"on {len(freed)} of {len(seen.echoes)} sockets an answer came only after some {_size(max(freed))} more "
+            f"on {len(freed)} of {len(seen.echoes)} sockets an answer came only after some {in_bytes(max(freed))} more "
             "had been sent: somebody waits until a buffer is full",
         )  # fmt: skip
         return
@@ -227,10 +227,6 @@ def spread(seen: Seen) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield found(seen, "one-address", "no cookie told the visitors' replicas apart")
-
-
-def _size(size: int) -> str:
-    return f"{size / 1024:.0f} KiB" if size >= 1024 else f"{size} bytes"
 
 
 RULES: Final[tuple[Rule, ...]] = (affinity, upgrades, buffering, silence, ages, enough)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-from stickyproxy.tools.verify.findings import Finding, Rule, found
+from stickyproxy.tools.verify.findings import Finding, Rule, found, in_bytes
 from stickyproxy.tools.verify.seen import Seen
 
 HELD_S: Final = 1.0
@@ -27,6 +27,8 @@ def reached(seen: Seen) -> Iterator[Finding]:
     elif landing.status >= 400 and not landing.version:
         reason = f" (stickyproxy's reason: {landing.reason})" if landing.reason else ""
         yield found(seen, "unreachable", f"{landing.url} answered {landing.status}{reason}")
+    elif landing.status >= 300 and not landing.version:
+        yield found(seen, "unreachable", f"{landing.url} redirects without an end, or to no address")
     elif not landing.version and not seen.plain:
         yield found(seen, "not-nicegui", f"{landing.url} answered {landing.status} without NiceGUI's marks")
     if landing.login_page:
@@ -130,14 +132,14 @@ def uploads(seen: Seen) -> Iterator[Finding]:
     """Find limits of uploads, and requests that are taken in whole."""
     upload = seen.upload
     if upload is not None and upload.status == 413:
-        evidence = [f"{_size(upload.size_bytes)} were answered 413"]
+        evidence = [f"{in_bytes(upload.size_bytes)} were answered 413"]
         if upload.refused_bytes:
-            passes = f"{_size(upload.passes_bytes)} pass, " if upload.passes_bytes else ""
-            evidence.append(f"by the declared length alone: {passes}{_size(upload.refused_bytes)} do not")
+            passes = f"{in_bytes(upload.passes_bytes)} pass, " if upload.passes_bytes else ""
+            evidence.append(f"by the declared length alone: {passes}{in_bytes(upload.refused_bytes)} do not")
         yield found(seen, "upload-limit", *evidence)
     elif upload is not None and (upload.status == 0 or upload.status >= 500):
         answer = f"answered {upload.status}" if upload.status else upload.problem
-        yield found(seen, "upload-broken", f"{_size(upload.size_bytes)}: {answer}")
+        yield found(seen, "upload-broken", f"{in_bytes(upload.size_bytes)}: {answer}")
     if seen.whole_uploads:
         yield found(seen, "request-buffered", "a request that the app answers by its head alone was answered only "
                     "when its body was whole")  # fmt: skip
@@ -164,13 +166,6 @@ def probes(seen: Seen) -> Iterator[Finding]:
     building = [probe.agent for probe in seen.probes if probe.page]
     if building:
         yield found(seen, "probe-page", f"a GET by {', '.join(building)} was answered with a page that the app built")
-
-
-def _size(size: int) -> str:
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.3g} {name}"
-    return f"{size} bytes"
 
 
 FIRST: Final[tuple[Rule, ...]] = (reached, plain_sockets, prefix, loads, way)

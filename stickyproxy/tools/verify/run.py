@@ -116,7 +116,7 @@ def _other_sites(answer: Answer) -> tuple[str, ...]:
     for directive in answer.headers.get("Content-Security-Policy", "").split(";"):
         name, *sources = directive.split() or [""]
         if name.lower() == "frame-ancestors":
-            return tuple(s for s in sources if s not in ("'self'", "'none'") and not s.endswith(answer.url))
+            return tuple(s for s in sources if s not in ("'self'", "'none'", origin_of(answer.url)))
     return ()
 
 

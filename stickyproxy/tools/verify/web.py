@@ -7,6 +7,7 @@ connections would else hide behind a browser's kept-alive ones, which live for s
 
 import asyncio
 import time
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -88,15 +89,25 @@ class Answer:
 
     @property
     def location(self) -> str | None:
-        """Give where a redirect leads, as an absolute address; None where it is none."""
+        """Give where a redirect leads, as an absolute address; None where it is none, or leads to no address."""
         target = self.headers.get("Location")
-        return urljoin(self.url, target) if target and 300 <= self.status < 400 else None
+        return absolute(self.url, target) if target and 300 <= self.status < 400 else None
 
 
 def origin_of(url: str) -> str:
     """Give scheme, host and port of an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def absolute(base: str, address: str) -> str | None:
+    """Give an address as it is meant on a page; None where it is none that can be asked."""
+    try:
+        url = urljoin(base, address)
+        parts = urlsplit(url)
+        return url if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
+    except ValueError:  # such as http://[/ or a port that is no number
+        return None
 
 
 def without_query(url: str) -> str:
@@ -129,7 +140,7 @@ class Web:
         self._own = origin_of(options.url)
         jar = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
         if options.cookies:
-            jar.update_cookies(dict(options.cookies), URL(options.url))
+            jar.update_cookies(dict(options.cookies), URL(f"{self._own}/"))  # for all of the host's paths
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True, limit=0, ssl=options.ssl),
             cookie_jar=jar,
@@ -144,9 +155,17 @@ class Web:
         async def begin(_: Any, context: Any, __: Any) -> None:
             context.began = self.clock.now()
 
+        async def look_up(_: Any, context: Any, __: Any) -> None:
+            context.looked_up = self.clock.now()
+
+        async def found(_: Any, context: Any, __: Any) -> None:
+            self.clock.note("name looked up", context.looked_up)
+
         async def connected(_: Any, context: Any, __: Any) -> None:
             self.clock.note("connection", context.began)
 
+        trace.on_dns_resolvehost_start.append(look_up)
+        trace.on_dns_resolvehost_end.append(found)
         trace.on_connection_create_start.append(begin)
         trace.on_connection_create_end.append(connected)
         return trace
@@ -158,11 +177,19 @@ class Web:
     def headers(self, url: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give what a request to an address carries: the user's own headers only to the origin they were given for."""
         headers = dict(more or {})
-        if origin_of(url) == self._own:
+        if self._is_own(url):
             headers |= dict(self.options.headers)
             if self.options.user is not None:
-                headers["Authorization"] = aiohttp.BasicAuth(*self.options.user, encoding="utf-8").encode()
+                name_and_password = ":".join(self.options.user).encode()  # RFC 7617
+                headers["Authorization"] = f"Basic {b64encode(name_and_password).decode()}"
         return headers
+
+    def _is_own(self, url: str) -> bool:
+        """Say whether an address is of the origin that the user named, or of the same host by https instead of http."""
+        if origin_of(url) == self._own:
+            return True
+        named, there = urlsplit(self._own), urlsplit(url)
+        return named.hostname == there.hostname and (named.scheme, there.scheme) == ("http", "https")
 
     @asynccontextmanager
     async def asked(
@@ -209,7 +236,7 @@ class Web:
         while True:
             answer = await self.ask(url, headers=headers, step=step)
             target = answer.location
-            if target is None or len(hops) >= MOST_HOPS or urlsplit(target).scheme not in ("http", "https"):
+            if target is None or len(hops) >= MOST_HOPS:
                 return answer, hops
             hops.append(answer)
             url = target.partition("#")[0]

@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,7 +10,15 @@ from click.testing import CliRunner
 
 from stickyproxy.cli import cli, main
 from stickyproxy.tools.verify import command
-from stickyproxy.tools.verify.command import make_context, parse_cookie, parse_header, parse_path, parse_url
+from stickyproxy.tools.verify.catalogue import DOCUMENT
+from stickyproxy.tools.verify.command import (
+    make_context,
+    parse_cookie,
+    parse_header,
+    parse_path,
+    parse_url,
+    verify,
+)
 from stickyproxy.tools.verify.progress import Bar
 from stickyproxy.tools.verify.seen import Seen
 from stickyproxy.tools.verify.web import Options
@@ -114,6 +123,12 @@ def test_a_wrong_option_is_one_line_that_names_it(
 
 def test_a_stated_number_of_pages_is_the_most() -> None:
     assert Options("http://a/", visitors=8).most_pages == 52
+
+
+def test_every_option_is_in_the_document() -> None:
+    text = (Path(__file__).parents[4] / DOCUMENT).read_text("utf-8")
+    rows = {line.split("`")[1].split()[0] for line in text.splitlines() if line.startswith("| `--")}
+    assert rows == {parameter.opts[0] for parameter in verify.params if isinstance(parameter, click.Option)}
 
 
 class Terminal(io.StringIO):

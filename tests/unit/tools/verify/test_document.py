@@ -73,6 +73,7 @@ def test_files_are_found_once_each_wherever_they_are_named() -> None:
         "/p/_nicegui/3.18.0/static/fonts.css",
         "/p/_nicegui/3.18.0/static/vue.js",
     ]
+    assert find_files('<link rel="canonical" href="/page"><link href="/feed" rel="alternate">') == []
     assert find_files('<link href="data:image/png;base64,AA"><script type="importmap">{]</script>') == []
 
 
