@@ -38,6 +38,8 @@ class Wrong:
     """Redirects whoever has no cookie `session_of_sso` to this address."""
     fails_once_after: int = 0
     """After so many WebSockets, the replicas change places: as if they had been restarted."""
+    files_elsewhere_first: bool = False
+    """Asks for each file of NiceGUI's at the second replica first, and at the first one from then on."""
     fixed: bool = False
     """Everybody is sent to the first replica."""
 
@@ -53,6 +55,7 @@ class Middle:
     """The heads of all requests."""
     sockets: int = 0
     _turn: int = 0
+    _asked: set[bytes] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -99,7 +102,7 @@ class Middle:
             self.sockets += 1
         else:
             head = add_header(drop_header(head, b"connection"), "Connection: close")
-        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._pick())
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._pick(head))
         upstream.write(head)
         upward = asyncio.create_task(_pass(reader, upstream))
         try:
@@ -111,8 +114,12 @@ class Middle:
             upward.cancel()
             upstream.close()
 
-    def _pick(self) -> int:
+    def _pick(self, head: bytes) -> int:
         wrong = self.wrong
+        target = head.split(b" ")[1]
+        if wrong.files_elsewhere_first and b"/_nicegui/" in target and target not in self._asked:
+            self._asked.add(target)
+            return self.ports[1]
         if wrong.fixed:
             return self.ports[0]
         if wrong.fails_once_after:

@@ -1,15 +1,17 @@
 """The right fault is named behind each broken proxy, and none behind the sound ones."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
+from e2e.harness import Replica, running_replicas
 
 from . import proxies
-from .conftest import Report, run_verify
+from .conftest import APP, Report, run_verify
 from .middle import Wrong, middle
 
 LIMIT_S = 30.0
@@ -128,3 +130,15 @@ async def test_a_prefix_that_is_told_is_no_fault(ports: list[int]) -> None:
         report = await run_verify(proxy.url, "--idle", "0")
     assert report.ids("fault", "doubt") == set()
     assert report.code == 0
+
+
+async def test_files_that_one_replica_lacks_are_named_with_how_long_browsers_keep_the_error(
+    replicas: list[Replica], tmp_path: Path
+) -> None:
+    """The second replica has built no page yet, and so knows nothing of the table's script (since NiceGUI 3.11)."""
+    with running_replicas(2, tmp_path, app=APP) as cold:
+        async with middle([replica.port for replica in cold], Wrong(files_elsewhere_first=True, fixed=True)) as proxy:
+            report = await run_verify(proxy.url, "--idle", "0")
+    assert report.ids("fault", "doubt") == {"assets-split", "assets-immutable"}
+    assert re.search(r"such as /_nicegui/[0-9.]+/components/\S+: answered 404, 200,", report.evidence("assets-split"))
+    assert report.code == 1
