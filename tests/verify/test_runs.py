@@ -149,6 +149,7 @@ async def test_nobody_there_could_not_be_told() -> None:
         pass
     report = await run_verify(url)
     assert (report.code, report.ids()) == (2, {"unreachable"})
+    assert report.evidence("unreachable").endswith(": Connection refused")
 
 
 PAGE = b"""<script src="http://[/"></script><script src="http://a:b/"></script><script src="x.js"></script>`), {

@@ -5,6 +5,6 @@ Laws:
   in, findings and text come out. `web`, `lines`, `visitors`, `checks_*` and `run` do as browsers do and judge nothing.
 - No more pages are opened than was said before, and each is closed as a browser closes it, where that is possible.
 - A fault is claimed only where it was seen twice or cannot come by chance; what cannot be told is said.
-- Client ids, cookies, headers and passwords are never printed: they are secrets of the app's users.
+- Client ids, values of cookies, headers and passwords are never printed: they are secrets of the app's users.
 - Nothing here is imported before the command is asked for.
 """

@@ -6,6 +6,7 @@ connections would else hide behind a browser's kept-alive ones, which live for s
 """
 
 import asyncio
+import os
 import time
 from base64 import b64encode
 from collections import defaultdict
@@ -121,6 +122,10 @@ def why(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"the certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0  # of a name that is not known it is negative, and has words of its own
+        cause = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
+        return f"no connection to {error.host}:{error.port}: {cause}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection was closed instead of an answer"
     text = " ".join(str(error).split()) or type(error).__name__
