@@ -35,8 +35,8 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_accounted", "_busy", "_ended", "_exchange", "_held", "_lingering", "_reading_paused", "_repeatable",
-        "_requests_left", "_reviewed", "_scanned", "_trusted", "_unread", "_unwritten", "deadline",
+        "_accounted", "_busy", "_ended", "_exchange", "_held", "_lingering", "_pieces", "_reading_paused",
+        "_repeatable", "_requests_left", "_reviewed", "_scanned", "_trusted", "_unread", "_unwritten", "deadline",
         "https", "last", "made", "peer", "place", "proxy", "review", "shaking", "stalled", "transport",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Downstream(asyncio.Protocol):
         self._unwritten = 0  # bytes that the client had not taken when the deadline was set
         self._trusted: bool | None = None
         self._accounted = False  # something is held that has been counted
+        self._pieces = 0  # bytes of what was sent since the client takes no more
         self._requests_left = proxy.settings.limits.requests
         self.review = 0.0  # loop time at which to judge how fast a body comes; 0: not at all
         self._reviewed = 0  # bytes of it that had come when this was set
@@ -101,7 +102,7 @@ class Downstream(asyncio.Protocol):
         """Tell how many bytes wait here, as somebody does not take them yet."""
         count = len(self._held)
         if self.stalled:
-            count += self.transport.get_write_buffer_size()
+            count += max(self._pieces, self.transport.get_write_buffer_size())
         if self._exchange is not None:
             count += self._exchange.waiting_bytes
         self._accounted = count > 0
@@ -140,6 +141,9 @@ class Downstream(asyncio.Protocol):
         """Send bytes to the client."""
         self.proxy.counters.sent_bytes += len(data)
         self.transport.write(data)
+        if self.stalled:  # a piece stays whole in memory until its last byte is sent
+            self._pieces += len(data)
+            self.account()
 
     def hold(self, data: bytes) -> None:
         """Keep bytes that belong to the next request, and read no more until its turn."""
@@ -435,6 +439,7 @@ class Downstream(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on reading the response, or with the requests that were held."""
         self.stalled = False
+        self._pieces = 0
         if self._accounted:
             self.account()
         exchange = self._exchange
