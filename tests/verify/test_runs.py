@@ -144,6 +144,20 @@ async def test_a_login_page_of_the_app_is_checked_and_called_so(ports: list[int]
     assert report.evidence("login-checked") == "the address led to /login"
 
 
+async def test_a_path_that_the_app_does_not_know_could_not_be_told(ports: list[int]) -> None:
+    report = await run_verify(f"http://127.0.0.1:{ports[0]}/no-such-page", *QUICK)
+    assert (report.code, report.ids()) == (2, {"unreachable"})
+    assert "/no-such-page answered 404" in report.evidence("unreachable")
+
+
+async def test_https_where_only_http_is_spoken_is_said_so(ports: list[int]) -> None:
+    report = await run_verify(f"https://127.0.0.1:{ports[0]}/", *QUICK)
+    assert (report.code, report.ids()) == (2, {"unreachable"})
+    said = report.evidence("unreachable")
+    assert said.startswith(f"no TLS with 127.0.0.1:{ports[0]} (")
+    assert said.endswith("; is it http:// there?")
+
+
 async def test_nobody_there_could_not_be_told() -> None:
     async with serving(None) as url:
         pass

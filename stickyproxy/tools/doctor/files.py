@@ -30,13 +30,20 @@ def read_files(paths: Sequence[str], namespace: str = "") -> Reading:
 
 
 def _documents(path: str) -> list[object]:
+    shown = "standard input" if path == "-" else repr(path)
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
         return list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except OSError as error:
         raise ReadError(f"--file: expected a readable file, found {path!r}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReadError(f"--file: expected YAML in {path!r}: {' '.join(str(error).split())[:300]}") from None
+    except UnicodeDecodeError as error:
+        raise ReadError(f"--file: expected YAML in {shown}, found bytes that are no UTF-8: {error.reason}") from None
+    except yaml.MarkedYAMLError as error:
+        at = f", line {mark.line + 1}, column {mark.column + 1}" if (mark := error.problem_mark) else ""
+        hint = "; this looks like a template: give what `helm template` writes" if "{{" in text else ""
+        raise ReadError(f"--file: expected YAML in {shown}{at}: {error.problem}{hint}") from None
+    except yaml.YAMLError as error:
+        raise ReadError(f"--file: expected YAML in {shown}: {' '.join(str(error).split())[:300]}") from None
 
 
 def _only_namespace(contents: Sequence[object]) -> str:

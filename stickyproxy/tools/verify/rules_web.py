@@ -24,8 +24,9 @@ def reached(seen: Seen) -> Iterator[Finding]:
         return
     if landing.login:
         yield found(seen, "login", landing.login)
-    elif landing.status >= 400 and not landing.version:
+    elif landing.status >= 400:
         reason = f" (stickyproxy's reason: {landing.reason})" if landing.reason else ""
+        reason = reason or (", with NiceGUI's own page for errors" if landing.version else "")
         yield found(seen, "unreachable", f"{landing.url} answered {landing.status}{reason}")
     elif landing.status >= 300 and not landing.version:
         yield found(seen, "unreachable", f"{landing.url} redirects without an end, or to no address")

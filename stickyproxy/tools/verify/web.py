@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from ssl import SSLContext
+from ssl import SSLContext, SSLError
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -122,6 +122,10 @@ def why(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"the certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, SSLError):
+        # Its number is OpenSSL's own, which as one of the system's would mean something else.
+        cause = (error.os_error.reason or "no handshake").lower().replace("_", " ")
+        return f"no TLS with {error.host}:{error.port} ({cause}); is it http:// there?"
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno or 0  # of a name that is not known it is negative, and has words of its own
         cause = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)

@@ -125,7 +125,9 @@ def test_a_list_and_json_and_several_files_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [", "expected YAML in '-'"),
+        ("a: [", "expected YAML in standard input, line 2, column 1: "),
+        ("a: 1\nb: [c\nd: {", "expected YAML in standard input, line 3, column 2: did not find expected ',' or ']'"),
+        ("{{ if .Values.x }}\na: 1\n{{ end }}", "line 1, column 2: found unhashable key; this looks like a template"),
         ("", "expected Kubernetes objects, found none in standard input"),
         ("just: text", "expected Kubernetes objects, found none in standard input"),
     ],

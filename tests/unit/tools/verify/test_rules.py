@@ -208,6 +208,14 @@ def test_a_finding_is_not_made_by_what_is_near_to_it(id: str, seen: Seen) -> Non
     assert id not in ids(seen)
 
 
+def test_a_page_of_errors_that_nicegui_built_is_no_page_that_was_checked() -> None:
+    """NiceGUI answers an unknown path with a page of its own, of which nothing else was opened."""
+    seen = Seen(URL, 8, landing=replace(LANDING, status=404))
+    assert ids(seen) == {"unreachable"}
+    assert judge(seen)[0].evidence == (f"{URL} answered 404, with NiceGUI's own page for errors",)
+    assert headline(seen, judge(seen)) == "could not tell: the page could not be loaded"
+
+
 def test_where_all_is_well_only_that_is_said() -> None:
     assert ids(sticky()) == {"several-replicas"}
     assert verdict(judge(sticky())) is Verdict.STICKY
