@@ -85,7 +85,7 @@ class Judge:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self._port = listener.getsockname()[1]
-        await self._proxy.listen(listener)
+        self._proxy.listen(listener)
         self._proxy.apply([Backend.at(Address("127.0.0.1", backend))])
 
     async def close(self) -> None:
