@@ -308,8 +308,6 @@ class Downstream(asyncio.Protocol):
         """Give both connections to a tunnel, with the bytes that came behind the request's head."""
         held, self._held = self._held, b""
         self.proxy.buffered.hold(self, 0)
-        if held:
-            upstream.transport.write(held)
         self.resume_reading()
         self._exchange = None
         tunnel = Tunnel(
@@ -318,6 +316,8 @@ class Downstream(asyncio.Protocol):
         )  # fmt: skip
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self, tunnel)
+        if held:  # not before: the tunnel must hear that the backend does not take it
+            upstream.transport.write(held)
         if self._ended and tunnel.downstream is not None:
             tunnel.downstream.eof_received()
         return tunnel
