@@ -273,7 +273,7 @@ class Proxy:
         self.sweep.count_tunnel_bytes()
         gauges = Gauges(
             self.assets.cache.size if self.assets is not None else 0,
-            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, len(self.absences),
+            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, self.absences.ours,
             len(asyncio.all_tasks(self.loop)),
         )  # fmt: skip
         report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels), gauges=gauges)
