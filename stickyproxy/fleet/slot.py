@@ -257,7 +257,7 @@ class Slot:
 
     def tunnels_died(self, count: int) -> None:
         """Count the tunnels that ended with a process, where that ended unasked."""
-        if self.state in (State.WAITING, State.STARTING):
+        if self.state in (State.WAITING, State.STARTING, State.KILLED):
             self._dead.tunnel_ends[End.ERROR.value] += count
 
     # What it is told; where nobody is there, the next one is.
