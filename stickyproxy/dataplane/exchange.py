@@ -93,6 +93,7 @@ class Exchange:
             self.request_done = False
             self._body = body_reader(fields.length)
             self._unsent = body
+            self.body_bytes = len(body)
         pick = None
         target = self.head.target
         if b"_" in target and (MARK in target or TOKEN_PARAMETER in target):  # most have not even the first

@@ -152,6 +152,22 @@ async def test_a_body_may_drip_where_any_rate_will_do(stage: Stage) -> None:
     assert (await client.message()).status == 200
 
 
+async def test_what_comes_with_the_head_is_part_of_the_first_stretch(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    client = await running.client()
+    client.send(request("POST / HTTP/1.1", "Content-Length: 100") + b"x" * 40)
+    upstream = await backend.accepted()
+    await upstream.head()
+    await upstream.exactly(40)
+    exchange = (await running.downstream()).exchange
+    assert exchange is not None
+    assert exchange.body_bytes == 40
+    client.send(b"x" * 20)
+    await upstream.exactly(20)
+    assert exchange.body_bytes == 60
+
+
 async def test_each_stretch_of_a_body_is_judged_by_itself(stage: Stage) -> None:
     """What came fast at first is no credit for dripping later."""
     backend = await stage.backend()
