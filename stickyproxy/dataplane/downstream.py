@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.backends import Backend
+from stickyproxy.core.ending import Stage
 from stickyproxy.core.faults import HEAD_TIMEOUT, PLAIN_ON_TLS, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import client_address, forwarded_lines, relayed_lines
 from stickyproxy.core.limits import Limit
@@ -114,11 +115,12 @@ class Downstream(asyncio.Protocol):
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin: a first head is awaited like any other, for the idle time."""
+        """Begin: a first head is awaited like any other, for the idle time; not for long by who accepts no more."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
         self.made = True
         self.transport.set_write_buffer_limits(high=0)  # whatever waits is heard of, or it could not be counted
-        self.deadline = self.proxy.time() + self.proxy.times.idle_s
+        times = self.proxy.times
+        self.deadline = self.proxy.time() + (times.linger_s if self.proxy.stage is Stage.DRAINING else times.idle_s)
         self.proxy.downstream_made(self)
 
     def data_received(self, data: bytes) -> None:

@@ -502,6 +502,7 @@ class Proxy:
         await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
         for downstream in list(self.downstreams):
             downstream.close_if_idle()
+        self.admission.hasten(self.time() + self.times.linger_s)
         self._dispersal.watch(self.tunnels)
         self._dispersal.start(timeout_s)
         with suppress(TimeoutError):

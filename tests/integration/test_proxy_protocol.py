@@ -169,6 +169,23 @@ async def test_a_client_that_vanishes_before_its_header_is_whole_leaves_nothing(
 
 
 @both_loops
+@pytest.mark.parametrize("late", [b"", ANN, ANN + request()])
+async def test_a_drain_waits_a_moment_for_a_header_and_for_what_follows_it(stage: Stage, late: bytes) -> None:
+    running = await stage.proxy(await stage.backend(hello), settings=behind(times=replace(QUICK, linger_s=0.3)))
+    idle, client = await running.client(), await running.client()
+    idle.send(ANN)
+    await eventually(lambda: running.downstreams and running.proxy.admission.prefaces, "both are in")
+    drain = asyncio.ensure_future(running.proxy.drain(30))
+    await idle.gone()
+    client.send(late)
+    if late.endswith(request()):
+        message = await client.message()
+        assert (message.body, message.get("connection")) == (b"hello", "close")
+    await soon(drain, bound_s=5)
+    assert await client.rest() == b""
+
+
+@both_loops
 async def test_closing_does_not_wait_for_a_header(stage: Stage) -> None:
     running = await stage.proxy(settings=behind())
     await running.client()
