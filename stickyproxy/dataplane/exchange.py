@@ -512,7 +512,8 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.exchange = None
-            if clean and self._persistent and self.request_done:
+            # What a backend leaves unread would hold up the next request there, and nobody would hear of that.
+            if clean and self._persistent and self.request_done and not upstream.stalled:
                 if upstream.reading_paused:
                     upstream.resume_reading()
                 upstream.pool.put(upstream, now)
