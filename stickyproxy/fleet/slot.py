@@ -303,10 +303,12 @@ class Slot:
     async def report(self, *, thorough: bool = False) -> Report:
         """Report the state of this moment, or what is known where no answer comes."""
         report = Report(Readiness(False, "not ready"), Counters(), serving=False)
-        if self._channel is not None and self.state in (State.SERVING, State.LEAVING):
+        channel = self._channel
+        if channel is not None and self.state in (State.SERVING, State.LEAVING):
             with suppress(TimeoutError, ConnectionError):
-                report = await self._channel.call("report", thorough, timeout_s=REPORT_S)
-                self._last = report.counters
+                answer = await channel.call("report", thorough, timeout_s=REPORT_S)
+                if channel is self._channel:  # else it has died since it answered, and is counted among the dead
+                    report, self._last = answer, answer.counters
         counters = Counters()
         counters.add(self._dead)
         counters.add(self._last)

@@ -8,10 +8,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from stickyproxy.core import workers as rules
+from stickyproxy.core.counters import Counters
+from stickyproxy.core.health import Readiness
+from stickyproxy.core.plane import Report
 from stickyproxy.core.settings import ServiceSettings
 from stickyproxy.core.values import Address
 from stickyproxy.fleet.supervisor import Supervisor
@@ -98,6 +102,25 @@ async def test_the_tunnels_of_a_worker_that_is_killed_for_its_silence_are_counte
         await until(lambda: supervisor._tunnels == {slot: {"one": 3}}, "it has told, and what is none is not kept")
         await until(lambda: slot.restarts, "it is killed")
         assert slot._dead.tunnel_ends["error"] == 3
+
+
+async def test_who_dies_between_its_answer_and_its_hearing_is_not_counted_twice() -> None:
+    counters = Counters()
+    counters.connections = 5
+    async with supervised(WAITS, count=1) as supervisor:
+        await supervisor.start()
+        (slot,) = supervisor.slots
+
+        class LastWords:
+            async def call(self, *_: Any, **__: Any) -> Report:
+                os.kill(slot.pid, 9)
+                await until(lambda: slot.restarts, "it is dead")
+                return Report(Readiness(True, "ready"), counters)
+
+        await until(lambda: slot.serving, "it serves")
+        slot._last = counters
+        slot._channel = LastWords()  # type: ignore[assignment]
+        assert (await slot.report()).counters.connections == 5
 
 
 async def test_the_sockets_of_who_does_not_serve_are_accepted_on_by_another() -> None:
