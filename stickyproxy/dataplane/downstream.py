@@ -318,6 +318,8 @@ class Downstream(asyncio.Protocol):
         )  # fmt: skip
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self, tunnel)
+        if self.stalled:  # by the very bytes that opened it: what waits is the tunnel's from now on
+            tunnel.stalled()
         if held:  # not before: the tunnel must hear that the backend does not take it
             upstream.transport.write(held)
         if self._ended and tunnel.downstream is not None:
