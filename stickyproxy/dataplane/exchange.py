@@ -596,15 +596,15 @@ class Exchange:
 
     def abandon(self) -> None:
         """End because the client has gone."""
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
         if self._first_byte:
             self._count_time(self.proxy.time())
         self._release()
 
     def _release(self) -> None:
         """Let go of everything, and of those who wait for the same file."""
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
         if self._flight is not None:
             self._flight.end()
         self._drop_upstream()
