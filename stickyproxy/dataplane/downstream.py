@@ -451,8 +451,8 @@ class Downstream(asyncio.Protocol):
             if not self.last:
                 self._advance(b"")
             return
-        if exchange.request_done:
-            self.deadline = 0.0
+        if exchange.request_done:  # it was an interim response that waited, or the final one
+            self.deadline = 0.0 if exchange.answering else self.proxy.time() + self.proxy.times.response_s
         if exchange.upstream is not None:
             exchange.upstream.resume_reading()
 

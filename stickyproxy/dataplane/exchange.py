@@ -290,6 +290,11 @@ class Exchange:
 
     # The response's way.
 
+    @property
+    def answering(self) -> bool:
+        """Say whether the head of the final response has been sent."""
+        return self._response is not None
+
     def pause_response(self) -> None:
         """Stop reading the response: the client takes no more for now.
 

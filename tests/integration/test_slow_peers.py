@@ -98,6 +98,22 @@ async def test_bodies_that_wait_for_a_slow_backend_count_too(stage: Stage) -> No
     await pump.stop()
 
 
+async def test_who_was_slow_to_take_an_interim_response_is_told_of_the_time_out_all_the_same(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=Settings(times=replace(QUICK, response_s=0.3)))
+    client = await running.client()
+    client.send(request())
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert (await client.head()).status == 103
+    downstream = await running.downstream()
+    downstream.pause_writing()
+    downstream.resume_writing()
+    message = await client.message()
+    assert (message.status, message.reason) == (504, "response-timeout")
+
+
 async def test_tunnels_whose_bytes_wait_count_too_until_they_flow(stage: Stage) -> None:
     _, running, client, upstream = await tunnel(stage, receive_buffer=SMALL)
     pump = Pump(upstream, 16 * MB)
