@@ -41,15 +41,16 @@ class Return(NamedTuple):
 class Absences:
     """The pages that are away, in order of their leaving.
 
-    limit: most of them. lost_s: after so many seconds they are given up.
+    limit: most of them. lost_s: after so many seconds they are given up. `ours`: how many are this data plane's own.
     """
 
-    __slots__ = ("_away", "_limit", "_lost_s")
+    __slots__ = ("_away", "_limit", "_lost_s", "ours")
 
     def __init__(self, limit: int, lost_s: float) -> None:
         self._limit = limit
         self._lost_s = lost_s
         self._away: dict[bytes, Absence] = {}
+        self.ours = 0
 
     def __len__(self) -> int:
         """Count the pages that are away."""
@@ -57,21 +58,28 @@ class Absences:
 
     def left(self, page: bytes, absence: Absence) -> None:
         """Hear that a page's last socket has ended."""
-        self._away.pop(page, None)
+        self._pop(page)
         while len(self._away) >= self._limit:
-            del self._away[next(iter(self._away))]
+            self._pop(next(iter(self._away)))
         self._away[page] = absence
+        self.ours += absence.ours
 
     def came(self, page: bytes, identity: str, now: float) -> Return | None:
         """Hear that a backend answered a request of a page; None where the page was not away."""
-        absence = self._away.pop(page, None)
+        absence = self._pop(page)
         if absence is None:
             return None
         return Return(absence.identity == identity, max(0.0, now - absence.since))
 
     def forget(self, page: bytes) -> None:
         """Hear that a page came back elsewhere, where it is counted."""
-        self._away.pop(page, None)
+        self._pop(page)
+
+    def _pop(self, page: bytes) -> Absence | None:
+        absence = self._away.pop(page, None)
+        if absence is not None:
+            self.ours -= absence.ours
+        return absence
 
     def expire(self, now: float) -> Mapping[bytes, Absence]:
         """Give up those that have been away for too long; give those of them that are lost here."""
@@ -82,5 +90,5 @@ class Absences:
                 break
             over[page] = absence
         for page in over:
-            del self._away[page]
+            self._pop(page)
         return {page: a for page, a in over.items() if a.ours and a.end not in NEVER_LOST}

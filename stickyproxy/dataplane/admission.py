@@ -110,6 +110,11 @@ class Admission:
         self.prefaces.discard(preface)
         self._admit(preface.connection, source.address or preface.peer)
 
+    def hasten(self, deadline: float) -> None:
+        """Wait no longer for headers that have not come: the proxy is about to end."""
+        for preface in self.prefaces:
+            preface.deadline = min(preface.deadline, deadline)
+
     def preface_failed(self, preface: Preface, reason: HeaderProblem, problem: str) -> None:
         """Hear that a connection whose header could not be had has been closed."""
         self.prefaces.discard(preface)

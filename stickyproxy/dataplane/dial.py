@@ -50,16 +50,19 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
     while True:
         proxy.counters.dials += 1
         pool.dialling += 1
+        upstream = Upstream(pool)
         try:
             async with asyncio.timeout(attempt_s):
                 if proxy.backend_tls is None:
-                    _, upstream = await proxy.loop.create_connection(partial(Upstream, pool), *pool.backend.address)
+                    await proxy.loop.create_connection(partial(_same, upstream), *pool.backend.address)
                 else:
-                    upstream = Upstream(pool)
                     name = proxy.settings.backend_server_name or pool.backend.address.host
                     await connect_securely(proxy, upstream, proxy.backend_tls, name)
         except OSError as error:  # TimeoutError is one
             problem = error
+        except asyncio.CancelledError:
+            pool.upstreams.discard(upstream)
+            raise
         except UnicodeError as error:  # what the resolver makes of a name that cannot be one
             problem = OSError(str(error))
         else:
@@ -68,6 +71,7 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
             return upstream
         finally:
             pool.dialling -= 1
+        pool.upstreams.discard(upstream)  # uvloop tells it of no end if it has only just been told of its beginning
         if problem.errno in _NOT_THE_BACKENDS_FAULT:
             proxy.log.error("cannot connect to backend %s: %s; raise the limit of open files", pool.backend, problem)
             raise ExhaustedError
@@ -81,3 +85,7 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
                 continue
         proxy.backend_refused(pool, problem)
         raise UnreachableError(problem)
+
+
+def _same(upstream: Upstream) -> Upstream:
+    return upstream

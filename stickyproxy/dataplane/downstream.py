@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.backends import Backend
+from stickyproxy.core.ending import Stage
 from stickyproxy.core.faults import HEAD_TIMEOUT, PLAIN_ON_TLS, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import client_address, forwarded_lines, relayed_lines
 from stickyproxy.core.limits import Limit
@@ -114,11 +115,12 @@ class Downstream(asyncio.Protocol):
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin: a first head is awaited like any other, for the idle time."""
+        """Begin: a first head is awaited like any other, for the idle time; not for long by who accepts no more."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
         self.made = True
         self.transport.set_write_buffer_limits(high=0)  # whatever waits is heard of, or it could not be counted
-        self.deadline = self.proxy.time() + self.proxy.times.idle_s
+        times = self.proxy.times
+        self.deadline = self.proxy.time() + (times.linger_s if self.proxy.stage is Stage.DRAINING else times.idle_s)
         self.proxy.downstream_made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -308,8 +310,6 @@ class Downstream(asyncio.Protocol):
         """Give both connections to a tunnel, with the bytes that came behind the request's head."""
         held, self._held = self._held, b""
         self.proxy.buffered.hold(self, 0)
-        if held:
-            upstream.transport.write(held)
         self.resume_reading()
         self._exchange = None
         tunnel = Tunnel(
@@ -318,6 +318,10 @@ class Downstream(asyncio.Protocol):
         )  # fmt: skip
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self, tunnel)
+        if self.stalled:  # by the very bytes that opened it: what waits is the tunnel's from now on
+            tunnel.stalled()
+        if held:  # not before: the tunnel must hear that the backend does not take it
+            upstream.transport.write(held)
         if self._ended and tunnel.downstream is not None:
             tunnel.downstream.eof_received()
         return tunnel
@@ -447,8 +451,8 @@ class Downstream(asyncio.Protocol):
             if not self.last:
                 self._advance(b"")
             return
-        if exchange.request_done:
-            self.deadline = 0.0
+        if exchange.request_done:  # it was an interim response that waited, or the final one
+            self.deadline = 0.0 if exchange.answering else self.proxy.time() + self.proxy.times.response_s
         if exchange.upstream is not None:
             exchange.upstream.resume_reading()
 

@@ -93,6 +93,7 @@ class Exchange:
             self.request_done = False
             self._body = body_reader(fields.length)
             self._unsent = body
+            self.body_bytes = len(body)
         pick = None
         target = self.head.target
         if b"_" in target and (MARK in target or TOKEN_PARAMETER in target):  # most have not even the first
@@ -288,6 +289,11 @@ class Exchange:
         return waiting + (self.upstream.transport.get_write_buffer_size() if self.upstream is not None else 0)
 
     # The response's way.
+
+    @property
+    def answering(self) -> bool:
+        """Say whether the head of the final response has been sent."""
+        return self._response is not None
 
     def pause_response(self) -> None:
         """Stop reading the response: the client takes no more for now.
@@ -511,7 +517,8 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.exchange = None
-            if clean and self._persistent and self.request_done:
+            # What a backend leaves unread would hold up the next request there, and nobody would hear of that.
+            if clean and self._persistent and self.request_done and not upstream.stalled:
                 if upstream.reading_paused:
                     upstream.resume_reading()
                 upstream.pool.put(upstream, now)
@@ -594,15 +601,15 @@ class Exchange:
 
     def abandon(self) -> None:
         """End because the client has gone."""
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
         if self._first_byte:
             self._count_time(self.proxy.time())
         self._release()
 
     def _release(self) -> None:
         """Let go of everything, and of those who wait for the same file."""
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
         if self._flight is not None:
             self._flight.end()
         self._drop_upstream()

@@ -273,7 +273,7 @@ class Proxy:
         self.sweep.count_tunnel_bytes()
         gauges = Gauges(
             self.assets.cache.size if self.assets is not None else 0,
-            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, len(self.absences),
+            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, self.absences.ours,
             len(asyncio.all_tasks(self.loop)),
         )  # fmt: skip
         report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels), gauges=gauges)
@@ -502,6 +502,7 @@ class Proxy:
         await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
         for downstream in list(self.downstreams):
             downstream.close_if_idle()
+        self.admission.hasten(self.time() + self.times.linger_s)
         self._dispersal.watch(self.tunnels)
         self._dispersal.start(timeout_s)
         with suppress(TimeoutError):

@@ -105,14 +105,15 @@ class Sweep:
     def _waiting_tunnels(self) -> Iterator[bool]:
         """Look at the tunnels that wait for a leg to take what there is."""
         proxy = self._proxy
-        watched = list(proxy.watched_tunnels.items())
+        watched = list(proxy.watched_tunnels)
         for start in range(0, len(watched), LOOKED_AT):
             if start:
                 yield True
             now, acted = proxy.time(), 0
-            for tunnel, (deadline, unwritten) in watched[start : start + LOOKED_AT]:
+            for tunnel in watched[start : start + LOOKED_AT]:
                 if tunnel not in proxy.watched_tunnels:
                     continue
+                deadline, unwritten = proxy.watched_tunnels[tunnel]  # by now: it may have stalled anew
                 if tunnel.at_rest:
                     del proxy.watched_tunnels[tunnel]
                 elif deadline < now:
@@ -164,4 +165,5 @@ class Sweep:
         for number, preface in enumerate(late):
             if number and not number % ACTED_ON:
                 yield True
-            preface.timed_out()
+            if preface in self._proxy.admission.prefaces:  # else its header has come meanwhile, or its end
+                preface.timed_out()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Upstream(asyncio.Protocol):
     """A connection to the backend of one pool."""
 
-    __slots__ = ("exchange", "idle_since", "pool", "reading_paused", "reused", "transport")
+    __slots__ = ("exchange", "idle_since", "pool", "reading_paused", "reused", "stalled", "transport")
 
     transport: asyncio.Transport
 
@@ -24,6 +24,7 @@ class Upstream(asyncio.Protocol):
         self.idle_since = 0.0
         self.reused = False  # it has carried an exchange before, so the backend may have closed it meanwhile
         self.reading_paused = False
+        self.stalled = False  # the backend takes nothing for now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -41,12 +42,14 @@ class Upstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop reading the request's body: the backend takes no more for now."""
+        self.stalled = True
         if self.exchange is not None:
             self.exchange.downstream.pause_reading()
             self.exchange.downstream.account()
 
     def resume_writing(self) -> None:
         """Go on reading the request's body, if it has not ended: what follows it is paused for its own reasons."""
+        self.stalled = False
         if self.exchange is None:
             return
         self.exchange.downstream.account()

@@ -71,12 +71,14 @@ class Fleet:
                 self._gone[identity] = (backend, now)
         for identity in listed & self._gone.keys():
             del self._gone[identity]
+        while len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def gone(self) -> list[tuple[Backend, float]]:
         """Give the backends that were listed until some minutes ago, and when (unix seconds) each ceased to be."""
         oldest = time.time() - GONE_S
         self._gone = {i: (b, at) for i, (b, at) in self._gone.items() if at >= oldest}
-        return list(self._gone.values())[-MOST_GONE:]
+        return list(self._gone.values())
 
     def secure(self, material: TlsMaterial) -> None:
         """Speak TLS with these certificates everywhere, on connections that begin from now on."""

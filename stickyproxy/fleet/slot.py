@@ -257,7 +257,7 @@ class Slot:
 
     def tunnels_died(self, count: int) -> None:
         """Count the tunnels that ended with a process, where that ended unasked."""
-        if self.state in (State.WAITING, State.STARTING):
+        if self.state in (State.WAITING, State.STARTING, State.KILLED):
             self._dead.tunnel_ends[End.ERROR.value] += count
 
     # What it is told; where nobody is there, the next one is.
@@ -303,10 +303,12 @@ class Slot:
     async def report(self, *, thorough: bool = False) -> Report:
         """Report the state of this moment, or what is known where no answer comes."""
         report = Report(Readiness(False, "not ready"), Counters(), serving=False)
-        if self._channel is not None and self.state in (State.SERVING, State.LEAVING):
+        channel = self._channel
+        if channel is not None and self.state in (State.SERVING, State.LEAVING):
             with suppress(TimeoutError, ConnectionError):
-                report = await self._channel.call("report", thorough, timeout_s=REPORT_S)
-                self._last = report.counters
+                answer = await channel.call("report", thorough, timeout_s=REPORT_S)
+                if channel is self._channel:  # else it has died since it answered, and is counted among the dead
+                    report, self._last = answer, answer.counters
         counters = Counters()
         counters.add(self._dead)
         counters.add(self._last)

@@ -110,7 +110,9 @@ class Supervisor:
                 moved[page] = told
             self._pages.hear(page, told, now)
         self._files.hear(news.files)
-        self._tunnels.setdefault(slot, {}).update(news.tunnels)
+        if news.tunnels:
+            carried = self._tunnels.get(slot, {}) | news.tunnels
+            self._tunnels[slot] = {identity: count for identity, count in carried.items() if count}
         self._spread(slot, news)
         if moved:  # two may have moved a page at once: all get to know it in one order
             slot.hear(News(pages=moved))

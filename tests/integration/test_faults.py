@@ -1,5 +1,6 @@
 """What goes wrong is answered with the right status, a reason, and nothing that a backend did not mean."""
 
+import asyncio
 import errno
 import socket
 
@@ -8,6 +9,7 @@ import pytest
 from stickyproxy.core.backends import Backend
 from stickyproxy.core.settings import LimitSettings, Settings, TimeSettings
 from stickyproxy.core.values import Address
+from stickyproxy.dataplane.upstream import Upstream
 
 from .harness import CHUNKED, QUICK, RawBackend, Stage, eventually, hello, named, request, response, turns
 
@@ -363,3 +365,29 @@ async def test_a_refusal_and_a_recovery_are_logged_once_each(stage: Stage, caplo
         assert (await client.message()).status == 200
     await eventually(lambda: len(caplog.records) >= 2, "both are logged")
     assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.both_loops
+async def test_whose_client_leaves_as_the_backend_accepts_is_in_no_pool(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dial ends between the beginning of its protocol and its own next turn."""
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    begin = Upstream.connection_made
+
+    def begin_and_leave(upstream: Upstream, transport: asyncio.BaseTransport) -> None:
+        begin(upstream, transport)
+        exchange = running.downstreams[0].exchange
+        assert exchange is not None
+        exchange.abandon()
+
+    monkeypatch.setattr(Upstream, "connection_made", begin_and_leave)
+    client = await running.client()
+    client.send(request())
+    await (await backend.accepted()).gone()
+    (pool,) = running.proxy.pools.values()
+    await eventually(lambda: not pool.dialling, "the dial has ended")
+    await turns()
+    assert not pool.upstreams
+    client.close()

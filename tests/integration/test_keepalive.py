@@ -1,5 +1,7 @@
 """Both connections live on between exchanges, and requests are answered in order."""
 
+import socket
+
 import pytest
 
 from .harness import (
@@ -328,3 +330,36 @@ async def test_an_exchange_that_runs_when_its_backend_leaves_the_list_is_finishe
     assert await upstream.gone() is not None
     client.send(request())
     assert (await client.message()).body == b"two"
+
+
+async def test_a_backend_that_answers_and_leaves_the_body_unread_gets_no_other_request_on_that_connection(
+    stage: Stage,
+) -> None:
+    """What it would be sent there would wait, and a body that waits unseen is not bounded by anybody."""
+    body = bytes(60_000)  # which comes in one piece
+    backend = await stage.backend(receive_buffer=1)
+    running = await stage.proxy(backend)
+    client = await running.client()
+    client.send(request("POST / HTTP/1.1", f"Content-Length: {len(body)}"))
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    exchange = (await running.downstream()).exchange
+    assert exchange is not None
+    assert exchange.upstream is not None
+    kernel = exchange.upstream.transport.get_extra_info("socket")
+    kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    client.send(body)
+    await eventually(
+        lambda: exchange.request_done and exchange.waiting_bytes, "all has come, and some waits", bound_s=5
+    )
+    upstream.send(response(body=b"too large"))
+    assert (await client.message()).body == b"too large"
+    assert running.idle == 0
+    client.send(request())
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(response(body=b"hello"))
+    assert (await client.message()).body == b"hello"
+    assert running.idle == 1
+    assert running.proxy.buffered.total == 0

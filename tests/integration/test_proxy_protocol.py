@@ -15,8 +15,9 @@ from needs import missing
 from stickyproxy.core.affinity import HashKey, KeySource
 from stickyproxy.core.limits import Limit
 from stickyproxy.core.proxy_protocol import SIGNATURE
-from stickyproxy.core.settings import AffinitySettings, LimitSettings, Settings
+from stickyproxy.core.settings import AffinitySettings, LimitSettings, Settings, TimeSettings
 from stickyproxy.core.values import parse_networks
+from stickyproxy.dataplane.sweep import ACTED_ON
 
 from .command import command, reserved
 from .harness import QUICK, Message, Peer, Running, Stage, eventually, hello, named, request, soon
@@ -31,6 +32,10 @@ both_loops = pytest.mark.both_loops
 
 def behind(balancer: str = "127.0.0.1", **more: Any) -> Settings:
     return replace(Settings(times=QUICK, trusted=parse_networks(balancer), proxy_protocol=True), **more)
+
+
+LATE = TimeSettings(sweep_s=60.0)
+"""The sweep of the proxy itself stays out of the way."""
 
 
 async def ask(running: Running, header: bytes, *fields: str) -> Message:
@@ -51,6 +56,36 @@ async def test_the_address_of_the_header_is_the_client(stage: Stage, header: byt
     assert (await ask(running, header)).body == b"hello"
     assert backend.requests[0].all("x-forwarded-for") == [address]
     assert backend.requests[0].all("x-real-ip") == [address]
+
+
+@both_loops
+@pytest.mark.parametrize("ends", [False, True])
+async def test_whose_header_or_end_comes_while_the_sweep_closes_others_leaves_one_place(
+    stage: Stage, *, ends: bool
+) -> None:
+    backend = await stage.backend(hello)
+    running = await stage.proxy(backend, settings=behind(times=LATE))
+    admission = running.proxy.admission
+    clients = [await running.client() for _ in range(ACTED_ON + 3)]
+    await eventually(lambda: len(admission.prefaces) == len(clients), "all are awaited")
+    for preface in admission.prefaces:
+        preface.deadline = 0.0
+    slices = running.proxy.sweep._slices()
+    next(slices)
+    assert len(admission.prefaces) == 3
+    ports = {preface.connection.getpeername() for preface in admission.prefaces}
+    left = [c for c in clients if c.writer.get_extra_info("sockname") in ports]
+    if ends:
+        left[0].close()
+        await eventually(lambda: len(admission.prefaces) == 2, "its end is seen")
+    else:
+        left[0].send(ANN + request())
+        assert (await left[0].message()).body == b"hello"
+    list(slices)
+    assert admission.places.taken == (0 if ends else 1)
+    if not ends:
+        left[0].send(request())
+        assert (await left[0].message()).body == b"hello"
 
 
 @both_loops
@@ -131,6 +166,23 @@ async def test_a_client_that_vanishes_before_its_header_is_whole_leaves_nothing(
     client.close()
     await eventually(lambda: not running.proxy.admission.places.taken, "its place is free")
     assert running.proxy.counters.refused_headers["closed"] == 1
+
+
+@both_loops
+@pytest.mark.parametrize("late", [b"", ANN, ANN + request()])
+async def test_a_drain_waits_a_moment_for_a_header_and_for_what_follows_it(stage: Stage, late: bytes) -> None:
+    running = await stage.proxy(await stage.backend(hello), settings=behind(times=replace(QUICK, linger_s=0.3)))
+    idle, client = await running.client(), await running.client()
+    idle.send(ANN)
+    await eventually(lambda: running.downstreams and running.proxy.admission.prefaces, "both are in")
+    drain = asyncio.ensure_future(running.proxy.drain(30))
+    await idle.gone()
+    client.send(late)
+    if late.endswith(request()):
+        message = await client.message()
+        assert (message.body, message.get("connection")) == (b"hello", "close")
+    await soon(drain, bound_s=5)
+    assert await client.rest() == b""
 
 
 @both_loops

@@ -1,8 +1,16 @@
 """A pooled connection that dies under a request: retried once where that cannot do harm, and never else."""
 
+import asyncio
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from .harness import Peer, RawBackend, Running, Stage, eventually, request, response
+from stickyproxy.core.settings import Settings
+from stickyproxy.dataplane import exchange
+from stickyproxy.dataplane.upstream import Upstream
+
+from .harness import QUICK, Peer, RawBackend, Running, Stage, eventually, request, response, turns
 
 IDEMPOTENT = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]
 
@@ -162,3 +170,35 @@ async def test_a_request_that_must_not_be_sent_twice_takes_only_a_connection_jus
     await fresh.head()
     fresh.send(response(body=b"fresh"))
     assert (await client.message()).body == b"fresh"
+
+
+async def test_who_has_been_told_of_the_time_out_is_not_answered_by_the_second_try(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline runs on while the second try connects, whose answer would be taken for that of the next request."""
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=Settings(times=replace(QUICK, response_s=0.3)))
+    client = await running.client()
+    client.send(request())
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(response())
+    await client.message()
+    gate, connect = asyncio.Event(), exchange.dial
+
+    async def dial(*arguments: Any) -> Upstream:
+        await gate.wait()
+        return await connect(*arguments)
+
+    monkeypatch.setattr(exchange, "dial", dial)
+    client.send(request())
+    await upstream.head()
+    upstream.close()
+    message = await client.message()
+    assert (message.status, message.reason) == (504, "response-timeout")
+    assert running.proxy.counters.retries == 1
+    gate.set()
+    await turns()
+    assert backend.connections == 1
+    client.send(request("GET /next HTTP/1.1"))
+    assert (await (await backend.accepted()).head()).target == "/next"

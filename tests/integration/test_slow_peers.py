@@ -98,6 +98,22 @@ async def test_bodies_that_wait_for_a_slow_backend_count_too(stage: Stage) -> No
     await pump.stop()
 
 
+async def test_who_was_slow_to_take_an_interim_response_is_told_of_the_time_out_all_the_same(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=Settings(times=replace(QUICK, response_s=0.3)))
+    client = await running.client()
+    client.send(request())
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert (await client.head()).status == 103
+    downstream = await running.downstream()
+    downstream.pause_writing()
+    downstream.resume_writing()
+    message = await client.message()
+    assert (message.status, message.reason) == (504, "response-timeout")
+
+
 async def test_tunnels_whose_bytes_wait_count_too_until_they_flow(stage: Stage) -> None:
     _, running, client, upstream = await tunnel(stage, receive_buffer=SMALL)
     pump = Pump(upstream, 16 * MB)
@@ -150,6 +166,22 @@ async def test_a_body_may_drip_where_any_rate_will_do(stage: Stage) -> None:
         client.send(b"x")
         await asyncio.sleep(0.08)
     assert (await client.message()).status == 200
+
+
+async def test_what_comes_with_the_head_is_part_of_the_first_stretch(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend)
+    client = await running.client()
+    client.send(request("POST / HTTP/1.1", "Content-Length: 100") + b"x" * 40)
+    upstream = await backend.accepted()
+    await upstream.head()
+    await upstream.exactly(40)
+    exchange = (await running.downstream()).exchange
+    assert exchange is not None
+    assert exchange.body_bytes == 40
+    client.send(b"x" * 20)
+    await upstream.exactly(20)
+    assert exchange.body_bytes == 60
 
 
 async def test_each_stretch_of_a_body_is_judged_by_itself(stage: Stage) -> None:

@@ -8,10 +8,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from stickyproxy.core import workers as rules
+from stickyproxy.core.counters import Counters
+from stickyproxy.core.health import Readiness
+from stickyproxy.core.plane import Report
 from stickyproxy.core.settings import ServiceSettings
 from stickyproxy.core.values import Address
 from stickyproxy.fleet.supervisor import Supervisor
@@ -27,6 +31,17 @@ control.sendall(struct.pack("!I", len(body)) + body)
 """
 DIES = "pass"
 HANGS = SPEAKS + "import time; time.sleep(60)"
+CARRIES = (
+    SPEAKS
+    + """
+sys.path.append(sys.argv[1])
+from stickyproxy.core.news import News
+for count in (7, 3):
+    body = pickle.dumps(("news", (News(tunnels={"one": count, "two": 0}),)))
+    control.sendall(struct.pack("!I", len(body)) + body)
+import time; time.sleep(60)
+"""
+)
 WAITS = SPEAKS + "\nwhile control.recv(65536): pass"
 
 
@@ -77,6 +92,35 @@ async def test_a_silent_worker_is_killed_by_the_limit_and_its_socket_goes_to_ano
         pids = [slot.pid for slot in supervisor.slots]
         await until(lambda: all(slot.restarts for slot in supervisor.slots), "both are killed")
         assert not set(pids) & set(children(os.getpid()))
+
+
+async def test_the_tunnels_of_a_worker_that_is_killed_for_its_silence_are_counted_as_ended() -> None:
+    async with supervised(CARRIES, count=1, silent_s=1.0, soon_s=0.0) as supervisor:
+        supervisor.shared.beat_s = 0.05
+        await supervisor.start()
+        (slot,) = supervisor.slots
+        await until(lambda: supervisor._tunnels == {slot: {"one": 3}}, "it has told, and what is none is not kept")
+        await until(lambda: slot.restarts, "it is killed")
+        assert slot._dead.tunnel_ends["error"] == 3
+
+
+async def test_who_dies_between_its_answer_and_its_hearing_is_not_counted_twice() -> None:
+    counters = Counters()
+    counters.connections = 5
+    async with supervised(WAITS, count=1) as supervisor:
+        await supervisor.start()
+        (slot,) = supervisor.slots
+
+        class LastWords:
+            async def call(self, *_: Any, **__: Any) -> Report:
+                os.kill(slot.pid, 9)
+                await until(lambda: slot.restarts, "it is dead")
+                return Report(Readiness(True, "ready"), counters)
+
+        await until(lambda: slot.serving, "it serves")
+        slot._last = counters
+        slot._channel = LastWords()  # type: ignore[assignment]
+        assert (await slot.report()).counters.connections == 5
 
 
 async def test_the_sockets_of_who_does_not_serve_are_accepted_on_by_another() -> None:

@@ -1,10 +1,12 @@
 """After `101 Switching Protocols` bytes, ends and backpressure pass both ways untouched."""
 
 import asyncio
+import socket
 
 import pytest
 
 from stickyproxy.core.settings import Settings, TimeSettings
+from stickyproxy.core.tunnels import End
 
 from .harness import (
     CHUNKED,
@@ -109,6 +111,51 @@ async def test_many_bytes_behind_both_heads_are_delivered(stage: Stage, size: in
     await client.head()
     assert await client.exactly(size) == bytes(size)
     assert await upstream.exactly(size) == bytes(size)
+
+
+async def test_early_bytes_that_a_backend_does_not_take_hold_up_those_that_follow(stage: Stage) -> None:
+    backend = await stage.backend(receive_buffer=SMALL)
+    running = await stage.proxy(backend)
+    client = await running.client()
+    client.send(ASK)
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    downstream = await running.downstream()
+    assert downstream.exchange is not None
+    assert downstream.exchange.upstream is not None
+    kernel = downstream.exchange.upstream.transport.get_extra_info("socket")
+    kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+    client.send(BLOCK * 4)
+    await eventually(lambda: running.proxy.buffered.total >= len(BLOCK), "they are held")
+    upstream.send(SWITCH)
+    await client.head()
+    (tunnel,) = running.proxy.tunnels
+    assert tunnel in running.proxy.watched_tunnels
+    assert running.proxy.buffered.total == tunnel.waiting_bytes > 0
+    pump = Pump(client, ENOUGH)
+    await settles(lambda: pump.sent)
+    assert tunnel.waiting_bytes < MB
+    assert pump.sent < ENOUGH
+    await pump.stop()
+
+
+async def test_first_words_that_a_client_does_not_take_are_waited_for_like_all_others(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=Settings(times=TimeSettings(sweep_s=0.05, body_s=0.2)))
+    client = await running.client(receive_buffer=1, limit=1)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(ASK)
+    upstream = await backend.accepted()
+    await upstream.head()
+    kernel = (await running.downstream()).transport.get_extra_info("socket")
+    kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    upstream.send(SWITCH + bytes(60_000))
+    await eventually(lambda: running.proxy.tunnels, "it opens")
+    (tunnel,) = running.proxy.tunnels
+    assert running.proxy.buffered.total == tunnel.waiting_bytes > 0
+    await upstream.gone()
+    assert running.proxy.counters.tunnel_ends[End.IDLE.value] == 1
 
 
 async def test_an_upgrade_split_at_every_byte_opens_a_tunnel(stage: Stage) -> None:

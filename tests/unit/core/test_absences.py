@@ -72,3 +72,17 @@ def test_it_is_bounded_and_the_longest_away_are_forgotten_first() -> None:
         pages.left(b"%d" % number, Absence("one", float(number), End.ERROR))
         assert len(pages) <= 2
     assert list(pages.expire(1000.0)) == [b"3", b"4"]
+
+
+def test_those_of_others_are_not_counted_among_ours() -> None:
+    pages = absences(limit=3)
+    for number in range(4):
+        pages.left(b"%d" % number, Absence("one", float(number), End.ERROR))
+    assert pages.ours == 3
+    pages.left(b"1", Absence("one", 4.0, End.ERROR, ours=False))
+    assert (len(pages), pages.ours) == (3, 2)
+    pages.came(b"2", "one", 5.0)
+    pages.forget(b"never")
+    assert (len(pages), pages.ours) == (2, 1)
+    pages.expire(1000.0)
+    assert (len(pages), pages.ours) == (0, 0)

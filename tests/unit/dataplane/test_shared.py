@@ -124,3 +124,10 @@ async def test_who_has_another_socket_elsewhere_is_not_away() -> None:
     here.hear(await told_there.get())
     assert not len(here.absences)
     assert +here.counters.reconnects == +there.counters.reconnects == {}
+
+
+async def test_a_page_that_is_away_is_counted_by_one_worker_alone() -> None:
+    one, two = shared()[0], shared()[0]
+    one.page_left(b"a", Absence(ONE.identity, one.time(), End.BACKEND))
+    two.hear(News(left={b"a": Absence(ONE.identity, one.time(), End.BACKEND)}))
+    assert one.report().gauges.with_other(two.report().gauges).away == 1

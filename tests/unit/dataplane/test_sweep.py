@@ -1,8 +1,10 @@
 """The sweep goes over all connections, and never does much at once."""
 
 from random import Random
+from typing import Any
 
 from stickyproxy.core.settings import Settings
+from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.proxy import Proxy
 from stickyproxy.dataplane.sweep import ACTED_ON, LOOKED_AT
@@ -73,3 +75,27 @@ async def test_who_is_lost_between_two_slices_is_not_touched() -> None:
     for _ in slices:
         pass
     assert answered(wires) == before
+
+
+class SlowTunnel:
+    """A tunnel of which nothing is taken."""
+
+    at_rest = False
+    unwritten = 100
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def abort(self, _: End) -> None:
+        self.ended = True
+
+
+async def test_a_tunnel_that_stalls_anew_between_two_slices_has_its_time_again() -> None:
+    proxy = Proxy(Settings(), Random(1))
+    tunnels: list[Any] = [SlowTunnel() for _ in range(ACTED_ON + 1)]
+    proxy.watched_tunnels = {tunnel: (proxy.time() - 1, 100) for tunnel in tunnels}
+    slices = proxy.sweep._waiting_tunnels()
+    next(slices)
+    proxy.watched_tunnels[tunnels[-1]] = (proxy.time() + 60, 50)
+    list(slices)
+    assert [tunnel.ended for tunnel in tunnels] == [*[True] * ACTED_ON, False]

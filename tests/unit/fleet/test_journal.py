@@ -10,7 +10,7 @@ from stickyproxy.core.backends import Backend, Phase
 from stickyproxy.core.events import Event, Happening, Kind
 from stickyproxy.core.values import Address
 from stickyproxy.fleet import journal as module
-from stickyproxy.fleet.fleet import Fleet
+from stickyproxy.fleet.fleet import MOST_GONE, Fleet
 from stickyproxy.fleet.journal import Journal
 from stickyproxy.logs import JsonFormatter
 
@@ -91,3 +91,11 @@ def test_a_fleet_notes_phases_and_orders_and_remembers_who_has_gone() -> None:
     assert [gone for gone, _ in fleet.gone()] == [b]
     fleet.apply([a, b])
     assert fleet.gone() == [], "it is back"
+
+
+def test_who_has_gone_is_forgotten_though_nobody_ever_asks() -> None:
+    fleet = Fleet([], None, logging.getLogger("test"))
+    for number in range(MOST_GONE + 10):
+        fleet.apply([backend(str(number))])
+    assert len(fleet._gone) == MOST_GONE
+    assert fleet.gone()[-1][0] == backend(str(MOST_GONE + 8))
