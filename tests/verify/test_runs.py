@@ -17,6 +17,8 @@ from e2e.harness import ROOT, Replica, addresses, running_proxy, running_replica
 from e2e.prepared import prepared_python
 from multidict import CIMultiDict
 
+from stickyproxy.tools.verify.checks_web import check_upload
+from stickyproxy.tools.verify.seen import Seen
 from stickyproxy.tools.verify.web import Clock, Options, Web
 
 from . import proxies
@@ -128,6 +130,25 @@ async def test_an_answer_that_cannot_be_unpacked_is_told(coding: str, id: str, s
         report = await run_verify(url, *QUICK)
     assert (report.code, report.ids()) == (2, {id})
     assert said in report.evidence(id)
+
+
+@pytest.mark.parametrize(("failures", "status"), [(0, 405), (2, 405), (9, 502)])
+async def test_an_upload_is_called_broken_only_where_it_breaks_each_time(failures: int, status: int) -> None:
+    """Who passes a body on to an app that has refused it already may say 502 (nginx does, now and then)."""
+    asked = 0
+
+    async def refuse(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.Response(status=502 if asked <= failures else 405)
+
+    async with serving(refuse) as url:
+        visitor, seen = Web(Options(url, upload_bytes=1000), Clock()), Seen(url, 1)
+        await check_upload(seen, visitor, url.rstrip("/"), "3.18.0")
+        await visitor.close()
+    assert seen.upload is not None
+    assert seen.upload.status == status
+    assert asked == min(failures + 1, 3)
 
 
 async def test_few_visitors_prove_nothing(ports: list[int]) -> None:
