@@ -83,6 +83,35 @@ def test_an_app_in_another_namespace_gets_the_role_there() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("service", "peer"),
+    [
+        ("web", {"podSelector": {"matchLabels": {"app": "web"}}}),
+        ("apps/web", {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "apps"}},
+            "podSelector": {"matchLabels": {"app": "web"}},
+        }),
+    ],
+)  # fmt: skip
+def test_the_apps_pods_reach_the_admin_port_where_their_pre_stop_drains(service: str, peer: Any) -> None:
+    policy = {"appLabels": {"app": "web"}}
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    for drains, peers in ((False, [monitoring]), (True, [monitoring, peer])):
+        values = {"backends": {"kubernetesService": service}, "networkPolicy": {**policy, "drainByApp": drains}}
+        spec = by_identity(chart(values=values))["NetworkPolicy/stickyproxy"]["spec"]
+        (rule,) = [rule for rule in spec["ingress"] if rule["ports"] == [{"port": "admin"}]]
+        assert rule["from"] == peers
+        assert spec["egress"][-1]["to"] == [peer]
+
+
+def test_the_policy_of_the_base_says_how_the_apps_pods_reach_the_admin_port() -> None:
+    """The lines in its comment are what the chart makes, and the README's `stickyproxy drain` needs them."""
+    text = (KUBERNETES / "base/networkpolicy.yaml").read_text()
+    opened = "".join(re.sub(r"^( *)# (?=- podSelector|    matchLabels)", r"\1", line) for line in text.splitlines(True))
+    (rule,) = [r for r in yaml.safe_load(opened)["spec"]["ingress"] if r["ports"] == [{"port": "admin"}]]
+    assert rule["from"][1:] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "my-app"}}}]
+
+
 def test_settings_become_the_environment_as_the_command_line_reads_it() -> None:
     settings = {"max-head-bytes": 1000000, "page-token": True, "hold": 0.5, "prober": ["one", "two"]}
     manifests = chart(values={"settings": settings})

@@ -136,6 +136,7 @@ def test_fly_gives_what_the_command_line_takes(monkeypatch: pytest.MonkeyPatch) 
     taken = settings(["run"], FLY["env"], monkeypatch)
     assert taken.dns is not None
     assert taken.admin is not None
+    assert taken.admin.host == "::", "`fly proxy` comes by the private network, which is IPv6 only; [::] takes IPv4 too"
     assert taken.dns.host.endswith(".internal")
     service = FLY["http_service"]
     assert service["internal_port"] == taken.listen.port

@@ -17,6 +17,7 @@ A case is *as expected* when besides it came out as its table says. The proxy tr
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -126,7 +127,10 @@ class Judge:
                         writer.write_eof()
                     while piece := await reader.read(1 << 16):
                         heard += piece
-                except ConnectionError:
+                except OSError as error:
+                    # ENOTCONN: ours was to be the second end, and the other side's reset came before it.
+                    if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+                        raise
                     return Heard(heard, clean=False)
             return Heard(heard, clean=True)
         finally:

@@ -28,6 +28,11 @@ def main() -> None:
         ui.table(columns=[{"name": "a", "label": "A", "field": "a"}], rows=[{"a": "cell"}])
         ui.upload()
 
+    @ui.page("/busy")
+    def busy() -> None:
+        label = ui.label()
+        ui.timer(0.1, lambda: label.set_text(os.urandom(1000).hex()))
+
     @ui.page("/login")
     def login() -> None:
         ui.input("Password", password=True)

@@ -60,7 +60,8 @@ async def test_no_affinity_is_named_however_it_is_balanced(balance: str, ports: 
     with proxies.haproxy(tmp_path, ports, sticky=False, balance=balance) as url:
         report = await run_verify(url, "--idle", "0")
     assert report.code == 1
-    assert "socket-elsewhere" in report.ids("fault")
+    # In 1 of 70 runs all eight sockets of new pages are lucky (`chance.py`); the waves after a cut tell all the same.
+    assert report.ids("fault") & {"socket-elsewhere", "reconnect-lost"}
     assert report.ids("fault") <= {
         "socket-elsewhere", "reload-loop", "reconnect-lost", "poll-split", "assets-split", "assets-immutable",
     }  # fmt: skip

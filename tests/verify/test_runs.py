@@ -1,10 +1,12 @@
 """What a run does to the app, what stands in its way, and what is told of other apps than NiceGUI's."""
 
 import asyncio
+import gzip
 import os
 import pty
 import signal
 import sys
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,11 @@ import pytest
 from aiohttp import web
 from e2e.harness import ROOT, Replica, addresses, running_proxy, running_replicas, total
 from e2e.prepared import prepared_python
+from multidict import CIMultiDict
+
+from stickyproxy.tools.verify.checks_web import check_upload
+from stickyproxy.tools.verify.seen import Seen
+from stickyproxy.tools.verify.web import Clock, Options, Web
 
 from . import proxies
 from .conftest import APP, run_verify
@@ -78,6 +85,70 @@ async def test_a_replica_that_is_replaced_meanwhile_is_no_fault(ports: list[int]
     assert report.ids("fault") == set()
     assert report.ids("doubt") == {"rare-refusal"}
     assert report.code == 2
+
+
+async def test_polls_of_a_page_that_says_much_are_read(ports: list[int]) -> None:
+    """NiceGUI packs long polls twice: Engine.IO does, and Starlette does it again."""
+    report = await run_verify(f"http://127.0.0.1:{ports[0]}/busy", *QUICK)
+    assert report.code == 0
+    assert "32 of 32 sockets were accepted: 8 of new pages and 24 after a cut" in report.said["proof"]
+
+
+CODINGS = {
+    "none": [], "one": ["gzip"], "two in one line": ["gzip, deflate"], "two in two lines": ["deflate", "gzip"],
+    "three": ["gzip", "gzip, gzip"], "none that does something": ["identity"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CODINGS)
+async def test_whatever_an_answer_is_packed_with_is_undone(name: str) -> None:
+    async def pack(request: web.Request) -> web.Response:
+        body, headers = b"text " * 300, CIMultiDict[str]()
+        for line in CODINGS[name]:
+            headers.add("Content-Encoding", line)
+            for coding in line.split(", "):
+                body = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, bytes)(body)
+        return web.Response(body=body, headers=headers)
+
+    async with serving(pack) as url:
+        visitor = Web(Options(url), Clock())
+        answer = await visitor.ask(url)
+        await visitor.close()
+    assert answer.problem == ""
+    assert answer.text == "text " * 300
+
+
+@pytest.mark.parametrize(
+    ("coding", "id", "said"),
+    [("gzip", "unreachable", "not gzip, as it says"), ("br", "not-nicegui", "without NiceGUI's marks")],
+)
+async def test_an_answer_that_cannot_be_unpacked_is_told(coding: str, id: str, said: str) -> None:
+    async def lie(request: web.Request) -> web.Response:
+        return web.Response(body=b"no such thing", headers={"Content-Encoding": coding})
+
+    async with serving(lie) as url:
+        report = await run_verify(url, *QUICK)
+    assert (report.code, report.ids()) == (2, {id})
+    assert said in report.evidence(id)
+
+
+@pytest.mark.parametrize(("failures", "status"), [(0, 405), (2, 405), (9, 502)])
+async def test_an_upload_is_called_broken_only_where_it_breaks_each_time(failures: int, status: int) -> None:
+    """Who passes a body on to an app that has refused it already may say 502 (nginx does, now and then)."""
+    asked = 0
+
+    async def refuse(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.Response(status=502 if asked <= failures else 405)
+
+    async with serving(refuse) as url:
+        visitor, seen = Web(Options(url, upload_bytes=1000), Clock()), Seen(url, 1)
+        await check_upload(seen, visitor, url.rstrip("/"), "3.18.0")
+        await visitor.close()
+    assert seen.upload is not None
+    assert seen.upload.status == status
+    assert asked == min(failures + 1, 3)
 
 
 async def test_few_visitors_prove_nothing(ports: list[int]) -> None:

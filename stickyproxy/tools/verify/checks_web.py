@@ -29,6 +29,9 @@ HOLD_S: Final = 1.5
 
 _LASTING = re.compile(r"immutable|(?:max-age|s-maxage)=(?:[1-9][0-9]{4,}|3[6-9][0-9]{2}|[4-9][0-9]{3})", re.IGNORECASE)
 
+UPLOADS: Final = 3
+"""So often an upload is tried that breaks: the app refuses it early, which may reach nginx as an end (502)."""
+
 PIECE: Final = b"\0" * (1 << 16)
 
 
@@ -156,7 +159,10 @@ async def check_upload(seen: Seen, web: Web, base: str, version: str) -> None:
     No handler of the app's is called: NiceGUI's files answer every POST with 405, and limits stand before the app.
     """
     size = web.options.upload_bytes
-    status, problem = await _send(web, _static(base, version), size, size)
+    for _ in range(UPLOADS):
+        status, problem = await _send(web, _static(base, version), size, size)
+        if 0 < status < 500:
+            break
     passes = refused = 0
     if status == 413:
         sizes = [1 << power for power in range(16, size.bit_length())]

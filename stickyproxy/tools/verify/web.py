@@ -8,9 +8,10 @@ connections would else hide behind a browser's kept-alive ones, which live for s
 import asyncio
 import os
 import time
+import zlib
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ssl import SSLContext, SSLError
@@ -153,7 +154,8 @@ class Web:
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True, limit=0, ssl=options.ssl),
             cookie_jar=jar,
-            headers={"User-Agent": USER_AGENT, "Accept-Language": "en"},
+            headers={"User-Agent": USER_AGENT, "Accept-Language": "en", "Accept-Encoding": "gzip, deflate"},
+            auto_decompress=False,  # which undoes one coding; see `unpacked`
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.timeout_s),
             trace_configs=[self._trace()],
         )
@@ -227,6 +229,7 @@ class Web:
                 body = await _read(response)
                 if step:
                     self.clock.note(f"{step}: whole", began)
+                body = unpacked(body, response.headers.getall("Content-Encoding", ()))
                 return Answer(
                     url, response.status, dict(response.headers), tuple(response.headers.getall("Set-Cookie", ())), body
                 )
@@ -249,6 +252,24 @@ class Web:
                 return answer, hops
             hops.append(answer)
             url = target.partition("#")[0]
+
+
+def unpacked(body: bytes, lines: Iterable[str]) -> bytes:
+    """Undo all codings that the lines of Content-Encoding name, the last one first (RFC 9110 section 8.4).
+
+    There may be two: long polls of NiceGUI's are packed by Engine.IO and once more by Starlette, and browsers read
+    them. At most `MOST_BYTES` are given. What is in a coding that was not asked for stays as it is, since browsers know
+    more of them; ValueError where it is not what the lines say.
+    """
+    for coding in reversed([coding.strip().lower() for line in lines for coding in line.split(",")]):
+        if body and coding in ("gzip", "x-gzip", "deflate"):
+            try:
+                body = zlib.decompressobj(wbits=47).decompress(body, MOST_BYTES)  # 47: whichever of the two it is
+            except zlib.error as error:
+                raise ValueError(f"an answer that is not {coding}, as it says: {error}") from None
+        elif coding not in ("identity", ""):
+            break
+    return body
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

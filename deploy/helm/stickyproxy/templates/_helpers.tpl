@@ -28,6 +28,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and (not .Values.backends.dns) (contains "/" .Values.backends.kubernetesService) }}{{ splitList "/" .Values.backends.kubernetesService | first }}{{ else }}{{ .Release.Namespace }}{{ end }}
 {{- end }}
 
+{{- /* The app's pods, as a peer of a NetworkPolicy. */ -}}
+{{- define "stickyproxy.appPods" -}}
+{{- if eq (include "stickyproxy.appNamespace" .) .Release.Namespace -}}
+- podSelector: {{- if .Values.networkPolicy.appLabels }}
+    matchLabels: {{- toYaml .Values.networkPolicy.appLabels | nindent 6 }}
+  {{- else }} {}
+  {{- end }}
+{{- else -}}
+- namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ include "stickyproxy.appNamespace" . }}}
+  {{- with .Values.networkPolicy.appLabels }}
+  podSelector:
+    matchLabels: {{- toYaml . | nindent 6 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Settings of `stickyproxy run` as its environment. */ -}}
 {{- define "stickyproxy.environment" -}}
 {{- if .Values.backends.dns }}
