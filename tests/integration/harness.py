@@ -500,13 +500,19 @@ class Stage:
             await soon(proxy.close())
         except TimeoutError:
             self.problems.append("the proxy's close() did not end")
+
+        def dialling() -> list[str]:
+            return [str(pool.backend) for pool in proxy.pools.values() if pool.dialling]
+
+        with suppress(AssertionError):  # who is told to give up a dial does so a turn or two later
+            await eventually(lambda: not dialling(), "all attempts to connect are given up", bound_s=3)
         things: dict[str, object] = {
             "downstreams": running.downstreams,
             "tunnels": proxy.tunnels,
             "open connections": proxy.counters.open_connections,
             "bytes that wait": proxy.buffered.total or len(proxy.buffered),
             "tunnels to look at": proxy.tunnel_idle_checks,
-            "connections of pools": [pool.upstreams for pool in proxy.pools.values() if pool.dialling],
+            "attempts to connect": dialling(),
             "places": proxy.admission.places.taken,
             "places by client": list(proxy.admission.places.clients()),
             "idle upstreams": running.idle,
