@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 import click
 
 from stickyproxy.core.values import Address, parse_address, parse_duration
+from stickyproxy.tools.parsed import parsed
 
 ANSWER_S = 5.0
 """Seconds for a proxy to answer beyond the time that it was asked to wait."""
@@ -95,33 +95,19 @@ def drain_everywhere(proxies: Iterable[Address], order: Order, say: Callable[[st
     return all(done for done, _ in answers)
 
 
-def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Make a callback that parses one value, or each of several; a mistake names the option."""
-
-    def parsed(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-        try:
-            if isinstance(value, tuple):
-                return tuple(parse(part) for part in value)
-            return None if value is None else parse(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from None
-
-    return parsed
-
-
 @click.command("drain")
 @click.option(
     "--proxy", "proxies", multiple=True, default=("127.0.0.1:9090",), show_default=True, metavar="HOST:PORT",
-    callback=_parsed(parse_address),
+    callback=parsed(parse_address),
     help="Admin port of a proxy, or of all behind a name (a headless Service). Repeatable.",
 )  # fmt: skip
 @click.option("--backend", metavar="NAME", help="Name, IP or HOST:PORT of the pod; without it, this very pod.")
 @click.option(
-    "--wait", default="0", show_default=True, metavar="DURATION", callback=_parsed(parse_duration),
+    "--wait", default="0", show_default=True, metavar="DURATION", callback=parsed(parse_duration),
     help="Wait until no page of it is open, for so long at the most.",
 )  # fmt: skip
 @click.option(
-    "--idle", metavar="DURATION", callback=_parsed(parse_duration),
+    "--idle", metavar="DURATION", callback=parsed(parse_duration),
     help="While waiting, let pages reconnect elsewhere: those without a click for so long first, at the end all.",
 )  # fmt: skip
 @click.option("--undo", is_flag=True, help="Take a drain back.")

@@ -6,14 +6,13 @@ import shutil
 import ssl
 import sys
 import time
-from collections.abc import Callable
 from random import SystemRandom
-from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import click
 
 from stickyproxy.core.values import parse_duration, parse_size
+from stickyproxy.tools.parsed import parsed
 from stickyproxy.tools.verify.findings import verdict
 from stickyproxy.tools.verify.progress import Bar
 from stickyproxy.tools.verify.report import in_json, in_words
@@ -65,20 +64,6 @@ def parse_path(text: str) -> str:
     return text
 
 
-def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Make a callback that parses one value, or each of several; a mistake names the option."""
-
-    def parsed(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-        try:
-            if isinstance(value, tuple):
-                return tuple(parse(part) for part in value)
-            return None if value is None else parse(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from None
-
-    return parsed
-
-
 def make_context(ca: str | None, insecure: bool) -> ssl.SSLContext | bool:
     """Give how certificates are checked: by the system's authorities, by a file's, or not at all."""
     if insecure:
@@ -95,30 +80,30 @@ def make_context(ca: str | None, insecure: bool) -> ssl.SSLContext | bool:
 
 
 @click.command("verify")
-@click.argument("url", callback=_parsed(parse_url))
+@click.argument("url", callback=parsed(parse_url))
 @click.option(
     "--visitors", type=click.IntRange(1, MOST_VISITORS), default=8, show_default=True, metavar="N",
     help="Browsers that come. At most 6 N + 4 pages are opened; where all is well, N + 1. All are closed.",
 )  # fmt: skip
 @click.option(
-    "--idle", default="10s", show_default=True, metavar="DURATION", callback=_parsed(parse_duration),
+    "--idle", default="10s", show_default=True, metavar="DURATION", callback=parsed(parse_duration),
     help="How long silent WebSockets are watched, to find the time after which one is cut; 0: not at all.",
 )  # fmt: skip
-@click.option("--upload", metavar="SIZE", callback=_parsed(parse_size), help="See whether an upload so large passes.")
+@click.option("--upload", metavar="SIZE", callback=parsed(parse_size), help="See whether an upload so large passes.")
 @click.option(
-    "--ws-path", metavar="PATH", callback=_parsed(parse_path),
+    "--ws-path", metavar="PATH", callback=parsed(parse_path),
     help="A WebSocket of any app to check, one that may stay silent.",
 )  # fmt: skip
 @click.option(
-    "--stream-path", metavar="PATH", callback=_parsed(parse_path),
+    "--stream-path", metavar="PATH", callback=parsed(parse_path),
     help="An address that streams its answer, as server-sent events do, to see whether it is held back.",
 )  # fmt: skip
 @click.option(
-    "--header", "headers", multiple=True, metavar="'NAME: VALUE'", callback=_parsed(parse_header),
+    "--header", "headers", multiple=True, metavar="'NAME: VALUE'", callback=parsed(parse_header),
     help="Sent with each request to the URL's own host. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "--cookie", "cookies", multiple=True, metavar="NAME=VALUE", callback=_parsed(parse_cookie),
+    "--cookie", "cookies", multiple=True, metavar="NAME=VALUE", callback=parsed(parse_cookie),
     help="Each visitor begins with it. Repeatable.",
 )  # fmt: skip
 @click.option(
@@ -129,7 +114,7 @@ def make_context(ca: str | None, insecure: bool) -> ssl.SSLContext | bool:
 @click.option("--ca", metavar="FILE", help="Certificates (PEM) of the authorities that are trusted.")
 @click.option("--insecure", is_flag=True, help="Do not check certificates.")
 @click.option(
-    "--timeout", default="10s", show_default=True, metavar="DURATION", callback=_parsed(parse_duration),
+    "--timeout", default="10s", show_default=True, metavar="DURATION", callback=parsed(parse_duration),
     help="For each request.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
