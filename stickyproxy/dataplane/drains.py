@@ -107,6 +107,8 @@ class Drains:
                     self.opened(tunnel)
                 dispersal.start(wait_s)
                 self._emptied.add(identity)
+                if proxy.parking is not None:
+                    proxy.parking.leave(identity)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     while self._busy(identity):

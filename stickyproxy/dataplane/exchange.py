@@ -8,6 +8,7 @@ which lets go of the backend's connection.
 
 import asyncio
 from bisect import bisect_left
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stickyproxy.core import faults
@@ -22,16 +23,19 @@ from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, bod
 from stickyproxy.core.histogram import BUCKETS_S
 from stickyproxy.core.limits import Limit
 from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
+from stickyproxy.core.parking import DIALOGUE_S, Step, agree_stateless, is_stateless, offer_stateless, read_extensions
 from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
 from stickyproxy.dataplane.asset_flights import Flight
 from stickyproxy.dataplane.dial import ExhaustedError, UnreachableError, dial
 from stickyproxy.dataplane.steering import Steering, page_body, visitor
+from stickyproxy.dataplane.takeover import Takeover
 from stickyproxy.dataplane.upstream import Upstream
 from stickyproxy.dataplane.watch import TokenReader
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.downstream import Downstream
+    from stickyproxy.dataplane.parking import Parking
     from stickyproxy.dataplane.pool import Pool
 
 _KEPT = Pin.KEPT
@@ -68,6 +72,8 @@ class Exchange:
     """What NiceGUI's own paths say; None for all others."""
     _flight: Flight | None = None
     """The fetch of an asset for all who want it, by this exchange or by another."""
+    _takeover: Takeover | None = None
+    """A browser's return to its parked page."""
     _until_close = False
     """The backend's connection ends with the response's body."""
     _unframed = False
@@ -98,6 +104,8 @@ class Exchange:
         target = self.head.target
         if b"_" in target and (MARK in target or TOKEN_PARAMETER in target):  # most have not even the first
             self._steering = Steering(self.downstream, self.head)
+            if self.proxy.parking is not None and self._returns(self.proxy.parking):
+                return
             key = self._steering.cache_key() if self.proxy.assets is not None else None
             if key is not None and self.proxy.assets is not None:
                 if asset := self.proxy.assets.find(key):
@@ -114,6 +122,47 @@ class Exchange:
             self._connect(pick)
         else:
             self._choose_and_connect()
+
+    def _returns(self, parking: "Parking") -> bool:
+        """Begin to give a browser back what was parked for it, if this is one that comes back."""
+        steering = self._steering
+        if steering is None or steering.who is None:
+            return False
+        takeover = Takeover.of(parking, steering.page, self.head, self.proxy.random)
+        pick = self._choose() if takeover is not None else None
+        if takeover is None or pick is None or pick.backend.identity != takeover.tunnel.identity:
+            return False
+        self.pick = pick
+        self.began = self.proxy.time()
+        self._resume(takeover)
+        return True
+
+    def _resume(self, takeover: Takeover) -> None:
+        assert self.pick is not None
+        self._takeover = takeover
+        self.request_done = False  # so that what comes is given to `send_body`
+        self.downstream.deadline = self.began + DIALOGUE_S
+        self.downstream.send(takeover.greeting(self._cookie_line(self.pick) if self.pick.to_hand_out else b""))
+        self.proxy.counters.count_request(101, self.pick)
+        self.proxy.loop.call_soon(self._take_held)
+
+    def _take_held(self) -> None:
+        """Take what came behind the head of a request that opens a socket."""
+        if self.downstream.exchange is self and (held := self.downstream.take_held()):
+            self.send_body(held)
+
+    def _go_on_returning(self, takeover: Takeover, data: bytes) -> None:
+        """Take bytes of a browser that comes back, until its page is its own again."""
+        downstream = self.downstream
+        step, answer = takeover.feed(data)
+        if answer:
+            downstream.send(answer)
+        if step is Step.RETURNED and takeover.tunnel.can_park:
+            self._takeover = None
+            downstream.deadline = 0.0
+            downstream.return_to(takeover.tunnel, takeover.waiting, takeover.rest)
+        elif step is not Step.OPEN:  # it is a stranger, or the backend has gone meanwhile
+            downstream.break_off(reset=False)
 
     def _choose_and_connect(self) -> None:
         pick = self._choose()
@@ -240,7 +289,10 @@ class Exchange:
         line = head.line
         if not head.fields.host:  # HTTP/1.0 may leave it out, HTTP/1.1 may not
             line += b"\r\nHost: %b" % str(upstream.pool.backend.address).encode()
-        upstream.transport.write(line + head.fields.upstream)
+        rest = head.fields.upstream
+        if head.fields.upgrade and self._steering is not None and self._steering.who is not None:
+            rest = offer_stateless(rest)
+        upstream.transport.write(line + rest)
         if self.request_done:
             downstream.deadline = now + self.proxy.times.response_s
         else:
@@ -255,6 +307,9 @@ class Exchange:
         downstream = self.downstream
         times = self.proxy.times
         self.body_bytes += len(data)
+        if self._takeover is not None:
+            self._go_on_returning(self._takeover, data)
+            return
         if self.upstream is None:  # not connected yet: hold what has come and stop reading
             self._unsent += data
             downstream.pause_reading()
@@ -461,9 +516,16 @@ class Exchange:
         cookie = self._cookie_line(pick) if pick.to_hand_out else b""
         handshake = self._steering.handshake() if self._steering is not None else None
         behind = data[end:] if handshake is None else handshake.feed(data[end:])
+        kept, websocket = response.kept or b"", response.upgrade.lower() == b"websocket"
+        prepare = None
+        if websocket and self._steering is not None and self._steering.who is not None:
+            kept = agree_stateless(kept)
+            extensions = read_extensions(kept)
+            if is_stateless(extensions):
+                prepare = partial(self._steering.park, extensions=extensions)
         downstream.send(
             b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"
-            % (response.kept or b"", response.upgrade, cookie, behind)
+            % (kept, response.upgrade, cookie, b"" if prepare is not None else behind)
         )
         self.proxy.counters.count_request(101, pick)
         if pick.pin is Pin.MOVED:
@@ -471,7 +533,9 @@ class Exchange:
         upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
         upstream.pool.upstreams.discard(upstream)
-        tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
+        tunnel = downstream.become_tunnel(upstream, websocket=websocket, prepare=prepare)
+        if prepare is not None and behind and tunnel.upstream is not None:
+            tunnel.upstream.data_received(behind)
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)
 
@@ -590,7 +654,9 @@ class Exchange:
 
     def timed_out(self) -> None:
         """Hear that the downstream connection's deadline has passed."""
-        if self._response is not None:
+        if self._takeover is not None:
+            self.downstream.break_off(reset=False)
+        elif self._response is not None:
             self._break_off()
         elif not self.request_done:
             self._fail(faults.BODY_TIMEOUT)

@@ -51,6 +51,7 @@ from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.failures import Failures, failure_of
 from stickyproxy.dataplane.log_writer import LogWriter
+from stickyproxy.dataplane.parking import Parking
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.secure_upstream import HandshakeError
 from stickyproxy.dataplane.sidecar import Sidecar
@@ -111,6 +112,7 @@ class Proxy:
         self.access_log: AccessLog | None = None
         if settings.log.access is not LogFormat.OFF:
             self.access_log = AccessLog(settings.log, random, LogWriter(STANDARD_OUTPUT, self._line_dropped))
+        self.parking = Parking(self) if settings.parking.park_s else None
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
@@ -275,6 +277,8 @@ class Proxy:
             self.assets.cache.size if self.assets is not None else 0,
             self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, self.absences.ours,
             len(asyncio.all_tasks(self.loop)),
+            len(self.parking.away) if self.parking is not None else 0,
+            self.parking.kept_bytes if self.parking is not None else 0,
         )  # fmt: skip
         report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels), gauges=gauges)
         if self.sidecar is not None:
@@ -452,6 +456,8 @@ class Proxy:
             self.counters.lost[absence.end.value] += 1
             self.happenings.add(Happening(Kind.LOST, self.name_of(absence.identity), cause=absence.end.value))
         self.drains.wake()
+        if self.parking is not None:
+            self.parking.expire(now)
         if self.sidecar is not None:
             self.sidecar.sweep()
         self.failures.sweep(now)
@@ -479,6 +485,8 @@ class Proxy:
     def announce(self) -> None:
         """Be unready from now on, and begin to watch the tunnels that will be closed."""
         if self._advance(Event.LEAVE):
+            if self.parking is not None:
+                self.parking.leave()
             self._dispersal.watch(self.tunnels)
 
     def _advance(self, event: Event) -> bool:
@@ -498,6 +506,8 @@ class Proxy:
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let exchanges finish, close tunnels spread over the time, drop the rest at its end."""
         self._advance(Event.DRAIN)
+        if self.parking is not None:
+            self.parking.leave()
         self.stop_accepting()
         await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
         for downstream in list(self.downstreams):
