@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stickyproxy.core.access_log import Entry, LogFormat, json_line, read_trace, safe, safe_path, text_line
 from stickyproxy.core.assets import Asset
+from stickyproxy.core.backends import Pick
 from stickyproxy.core.faults import Fault
 from stickyproxy.core.messages import Cutter
 from stickyproxy.core.request import RequestHead
@@ -170,9 +171,9 @@ class LoggedExchange(Exchange):
         self._status, self._answered = response.status, self.proxy.time()
         super()._upgrade(response, data, end)
 
-    def _resume(self, takeover: Takeover) -> None:
+    def _resume(self, takeover: Takeover, pick: Pick) -> None:
         self._status, self._answered = 101, self.proxy.time()
-        super()._resume(takeover)
+        super()._resume(takeover, pick)
 
     def _answer_asset(self, asset: Asset) -> None:
         self._end, self._answered = "cache", self.proxy.time()

@@ -174,12 +174,12 @@ class ParkableTunnel(Tunnel):
     `who`: the document and the tab that it belongs to, as far as it is known. `opening`: of its Engine.IO session
     (`read_opening`), None until it has come. `extensions`: the line that was agreed on. `tail`: what the browser may
     not have received; None where that is nothing. `away_since`: when the browser was found to be away, 0 while it is
-    there. `departed`: its leg has ended. `parking` is told of all that.
+    there. `departed`: its leg has ended. `refused_polls`: times it tried to come back by polling.
     """
 
     __slots__ = (
         "_awaiting", "_flowing", "_goodbye", "_owed", "_reading_paused", "away_since", "departed", "extensions",
-        "followed", "opening", "parking", "tail", "who",
+        "followed", "opening", "parking", "refused_polls", "tail", "who",
     )  # fmt: skip
 
     client_leg = _ClientLeg
@@ -196,6 +196,7 @@ class ParkableTunnel(Tunnel):
         self.tail: Tail | None = Tail(fresh=True)
         self.away_since = 0.0
         self.departed = False
+        self.refused_polls = 0
         self.followed = True  # what passes is understood
         self._awaiting = False  # the browser's answer to the last heartbeat
         self._owed = 0  # heartbeats that were answered for the browser, whose answers may still come
@@ -444,6 +445,7 @@ class ParkableTunnel(Tunnel):
         leg.other, upstream.other = upstream, leg
         transport.set_protocol(leg)
         self.departed = False
+        self.refused_polls = 0
         since, self.away_since = self.away_since, 0.0
         for unit in waiting:
             self.client_sent(unit, whole=True)

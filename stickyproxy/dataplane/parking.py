@@ -22,6 +22,8 @@ _SHARED_LIMIT = 256
 
 _LET_GO_AT_ONCE = 64
 
+_REFUSED_POLLS = 3
+
 
 class Parking:
     """The parking of one proxy.
@@ -82,6 +84,18 @@ class Parking:
         low, agreed = offer.lower(), tunnel.extensions.lower()
         needed = [word for word in (b"permessage-deflate", b"client_max_window_bits") if word in agreed]
         return tunnel if all(word in low for word in needed) else None
+
+    def asks_for_socket(self, page: bytes, target: bytes) -> bool:
+        """Say whether a browser that comes back by polling is to be refused, so that it tries a WebSocket next.
+
+        NiceGUI 3.18 polls within the same attempt where a WebSocket fails, as it does until the network is back. Who
+        polls again and again can do nothing else, and goes on as without parking.
+        """
+        tunnel, who = self._pages.get(page), read_who(target)
+        if tunnel is None or who is None or not tunnel.can_park or who.document not in (b"", tunnel.who.document):
+            return False
+        tunnel.refused_polls += 1
+        return tunnel.refused_polls <= _REFUSED_POLLS
 
     # Browsers that go and come.
 

@@ -5,6 +5,8 @@ stands in `core/nicegui.py`.
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.affinity import keep
@@ -24,7 +26,7 @@ from stickyproxy.core.nicegui import (
     read_route,
     read_token,
 )
-from stickyproxy.core.parking import Who, read_who
+from stickyproxy.core.parking import Who, agree_stateless, is_stateless, read_extensions, read_who
 from stickyproxy.core.reloads import YOUNG_S
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
@@ -215,10 +217,25 @@ class Steering:
         wanted = self._proxy.parking is not None and self.opens and head.fields.upgrade.lower() == b"websocket"
         return read_who(head.target) if wanted and head.method == b"GET" else None
 
-    def park(self, tunnel: ParkableTunnel, extensions: bytes) -> None:
-        """Hear, first of all, that a tunnel is one that can be parked; extensions: the line that was agreed on."""
-        assert self._proxy.parking is not None
-        tunnel.prepare(self._proxy.parking, self.who or Who(b"", b""), extensions)
+    @property
+    def polls(self) -> bool:
+        """Say whether a page begins to poll."""
+        return self.opens and not self._head.fields.upgrade and b"transport=polling" in self._head.target
+
+    def park(self, head: bytes) -> tuple[bytes, Callable[[ParkableTunnel], None] | None]:
+        """Judge whether a WebSocket that a backend accepts can be parked.
+
+        head: the lines of its response. Give them as they are to go on, and what makes the tunnel ready; None where it
+        cannot be parked.
+        """
+        parking, who = self._proxy.parking, self.who
+        if parking is None or who is None:
+            return head, None
+        head = agree_stateless(head)
+        extensions = read_extensions(head)
+        if not is_stateless(extensions):
+            return head, None
+        return head, partial(ParkableTunnel.prepare, parking=parking, who=who, extensions=extensions)
 
     def tunnel_made(self, tunnel: Tunnel, pick: Pick, handshake: Handshake | None) -> None:
         """Hear that a backend has accepted the WebSocket; whether it has the page shows in the handshake."""
