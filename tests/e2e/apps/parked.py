@@ -9,6 +9,7 @@ import dataclasses
 import os
 import uuid
 
+from fastapi.responses import PlainTextResponse
 from nicegui import Client, app, ui
 
 TICK_S = 0.2
@@ -68,6 +69,12 @@ def main() -> None:
     def all_pages() -> dict:
         known = [{**dataclasses.asdict(kept), "alive": kept.client in Client.instances} for kept in pages]
         return {"replica": arguments.replica, "pages": known}
+
+    @app.get("/small")
+    def small() -> PlainTextResponse:
+        """Answer what benchmarks/proxies.py asks to see that a proxy is ready and sticky."""
+        index = arguments.replica.rpartition("-")[2]
+        return PlainTextResponse(f"<p>backend={index}</p>".ljust(200, "."))
 
     told = False
 
