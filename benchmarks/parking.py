@@ -1,4 +1,4 @@
-"""Take the network from open NiceGUI pages for a while, direct and through every proxy: ``python -m benchmarks.parking``.
+"""Take the network from open NiceGUI pages, direct and through every proxy: ``python -m benchmarks.parking``.
 
 Two real replicas of each version of NiceGUI with its own ``reconnect_timeout`` (``tests/e2e/apps/parked.py``), each
 proxy in front of each version as it is in the other benchmarks, and a real Chromium. Each page has a wire of its own
@@ -91,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     system.raise_file_limit()
     machine = system.facts(cores := system.choose_cores())
     failures: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="stickyproxy-parking-") as directory, ExitStack() as stack:
+    with (
+        contextlib.redirect_stdout(sys.stderr),  # what the replicas say
+        tempfile.TemporaryDirectory(prefix="stickyproxy-parking-") as directory,
+        ExitStack() as stack,
+    ):
         places: dict[tuple[str, str], Place] = {}
         for version in options.versions:
             folder = Path(directory) / version

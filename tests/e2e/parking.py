@@ -58,7 +58,7 @@ _LOOK: Final = """
   popup: document.getElementById("popup")?.getAttribute("aria-hidden") === "false",
   numbers: window.numbers ?? [],
   lines: [...document.querySelectorAll("[data-testid=log] *")].filter(each => !each.children.length)
-    .map(each => each.textContent),
+    .map(each => each.textContent).filter(text => text.trim()),
   pushed: Number(document.querySelector("[data-testid=pushed]")?.textContent ?? -1),
   clicks: Number(document.querySelector("[data-testid=count]")?.textContent ?? -1),
 })
@@ -161,6 +161,13 @@ class Parkable:
         arrived = await _until(there, limit_s)
         return time.monotonic() - begun if arrived and not gone else None
 
+    def reason(self) -> str:
+        """Return why the page was loaded anew, in its own words if it said any."""
+        said = [line for line in self.said if line.startswith("reloading because ")]
+        return (
+            said[0].removeprefix("reloading because ").partition(" for clientId")[0] if said else "it did not say why"
+        )
+
     async def judge(self, clicks: int) -> tuple[list[str], int]:
         """Click once more and find all that is wrong with the page; return it and the number of updates it has got."""
         faults: list[str] = []
@@ -168,8 +175,7 @@ class Parkable:
             faults.append("reloaded")
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
-            reason = next((line for line in self.said if line.startswith("reloading because")), "")
-            return [f"new document{f' ({reason})' if reason else ''}"], 0
+            return [f"new document ({self.reason()})"], 0
         with suppress(Error):
             await self.page.get_by_test_id("increment").click(timeout=CLICK_LIMIT_S * 1000)
 
@@ -189,7 +195,7 @@ class Parkable:
             faults.append("timer stands")
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
-            return [*faults, "new document"], 0
+            return [*faults, f"new document ({self.reason()})"], 0
         faults += _gaps(seen)
         if seen["popup"]:
             faults.append("popup stays")

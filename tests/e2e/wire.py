@@ -19,6 +19,9 @@ After = Literal["same network", "another network"]
 """What an outage ends with: the old connections go on, as after a tunnel, or they are dead and only new ones work."""
 
 
+UPGRADE = b"upgrade: websocket"
+
+
 class Wire:
     """Listens on `port` and passes bytes on to `target`, until it is told to fail."""
 
@@ -38,9 +41,15 @@ class Wire:
         return f"http://127.0.0.1:{self.port}/"
 
     def cut(self, attempts: Attempts) -> None:
-        """Let nothing pass any more, in either direction."""
+        """Let nothing pass any more, in either direction.
+
+        A device that knows that it has no network ("fail") drops its idle connections, which it kept for its next
+        requests: browsers empty their pools when an interface goes.
+        """
         self.silent, self.attempts = True, attempts
-        for side in self._sides:
+        for side in list(self._sides):
+            if attempts == "fail" and side.of_browser and not side.websocket:
+                side.lose()
             side.judge()
 
     def break_off(self) -> None:
@@ -58,9 +67,7 @@ class Wire:
         if after == "another network":
             for side in list(self._sides):
                 if side.of_browser:
-                    side.reset()
-                else:
-                    side.dead = True
+                    side.lose()
         self.silent, self.attempts = False, None
         for side in self._waiting:
             if not side.transport.is_closing():
@@ -123,6 +130,7 @@ class _Side(asyncio.Protocol):
         """Whether this end takes nothing now, so that the other one must not read."""
         self.ended = False
         """Whether this end has said all it had to say."""
+        self.websocket = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -143,6 +151,7 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self.other is not None
+        self.websocket = self.websocket or (self.of_browser and UPGRADE in data.lower())
         if not self.other.transport.is_closing():
             self.other.transport.write(data)
 
@@ -176,6 +185,12 @@ class _Side(asyncio.Protocol):
             other.transport.close()
         else:
             other.reset()
+
+    def lose(self) -> None:
+        """Let this end be reset and the other one never hear of it."""
+        if self.other is not None:
+            self.other.dead = True
+        self.reset()
 
     def reset(self) -> None:
         """End the connection with a reset."""
