@@ -1,4 +1,4 @@
-"""WebSocket frames built by hand (RFC 6455 section 5.2, RFC 7692 section 7.2.1), so that a test says which bytes pass."""
+"""WebSocket frames built by hand (RFC 6455 section 5.2, RFC 7692 section 7.2.1): a test says which bytes pass."""
 
 import struct
 import zlib
