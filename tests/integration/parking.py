@@ -242,8 +242,7 @@ async def open_page(
         await app.hears(name.handshake(0))
         app.say(b"430[true]")
         await browser.hears(b"430[true]")
-    page = Page(running, backend, name, browser, app, head, asked)
-    return page
+    return Page(running, backend, name, browser, app, head, asked)
 
 
 async def beat(page: Page, browser: End | None = None) -> None:

@@ -242,14 +242,22 @@ def test_what_was_dropped_is_a_gap_until_a_later_heartbeat_is_answered() -> None
     tail = filled(update(0), PING, update(1), PING)
     assert tail.drop() == weight(update(0), PING, update(1), PING)
     assert (tail.units, tail.size, tail.gap, tail.idle) == ([], 0, True, False)
-    tail.keep(update(2))
+    assert tail.keep(update(2)) == 0, "it is of no use"
     tail.keep_ping(PING)
-    tail.keep(update(3))
+    assert tail.keep(update(3)) == weight(update(3))
     assert [tail.acknowledge(), tail.acknowledge()] == [0, 0], "the heartbeats that were dropped"
     assert tail.gap
-    assert tail.acknowledge() == weight(update(2), PING)
+    assert tail.acknowledge() == weight(PING)
     assert not tail.gap
     assert tail.units == [update(3)]
+    assert tail.size == weight(update(3))
+
+
+def test_what_is_of_no_use_but_still_unsent_is_kept() -> None:
+    tail = filled(update(0))
+    tail.drop()
+    assert tail.keep(update(1), unsent=True) == weight(update(1))
+    assert tail.units == [update(1)]
 
 
 def test_dropped_twice_all_heartbeats_are_still_owed() -> None:
