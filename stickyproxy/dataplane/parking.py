@@ -95,7 +95,10 @@ class Parking:
         if tunnel is None or who is None or not tunnel.can_park or who.document not in (b"", tunnel.who.document):
             return False
         tunnel.refused_polls += 1
-        return tunnel.refused_polls <= _REFUSED_POLLS
+        if tunnel.refused_polls > _REFUSED_POLLS:
+            self.let_go(tunnel, Release.RELOADED)
+            return False
+        return True
 
     # Browsers that go and come.
 
