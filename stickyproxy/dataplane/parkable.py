@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from stickyproxy.core.messages import (
     CLOSE,
     CONTROL,
+    LONGEST_SHORT,
     PING,
     Cutter,
     close_code,
@@ -51,21 +52,13 @@ class _ParkableLeg(Leg):
         super().__init__(transport, tunnel)
         self.cutter: Cutter | None = None
 
-    def data_received(self, data: bytes) -> None:
-        """Pass messages on, each as soon as it is whole."""
-        self.received_bytes += len(data)
-        if self.cutter is None and is_message(data, masked=self.masked):
-            self.sent(data, whole=True)
-        else:
-            self._cut(data)
-
     def _cut(self, data: bytes) -> None:
         cutter = self.cutter
         if cutter is None:
             cutter = self.cutter = Cutter(masked=self.masked, most=self.longest_bytes)
         pieces = cutter.feed(data)
         if cutter.lost:
-            self.tunnel.followed = False
+            self.tunnel.followed = self.tunnel.sails = False
         for piece, whole in pieces:
             self.sent(piece, whole=whole)
         if cutter.idle:
@@ -102,6 +95,17 @@ class _ClientLeg(_ParkableLeg):
 
     __slots__ = ()
     masked = True
+
+    def data_received(self, data: bytes) -> None:
+        """Pass messages on, each as soon as it is whole."""
+        size, tunnel = len(data), self.tunnel
+        self.received_bytes += size
+        if self.cutter is not None or not is_message(data, masked=True):
+            self._cut(data)
+        elif size > LONGEST_SHORT and tunnel.knows_client and self is tunnel.downstream and not data[0] & CONTROL:
+            self.other.transport.write(data)  # as most: nothing here has to know what it says
+        else:
+            self.sent(data, whole=True)
 
     @property
     def current(self) -> bool:
@@ -145,10 +149,27 @@ class _BackendLeg(_ParkableLeg):
     __slots__ = ()
     masked = False
 
+    def data_received(self, data: bytes) -> None:
+        """Pass messages on, each as soon as it is whole."""
+        size, tunnel = len(data), self.tunnel
+        self.received_bytes += size
+        if self.cutter is not None or not is_message(data, masked=False):
+            self._cut(data)
+        elif size > LONGEST_SHORT and tunnel.sails and not data[0] & CONTROL:  # as most, so it stands here
+            parking, tail = tunnel.parking, tunnel.tail
+            if tail is None:
+                tail = tunnel.tail = Tail()
+            kept = parking.kept_bytes = parking.kept_bytes + tail.keep(data)
+            self.other.transport.write(data)
+            if tail.size > parking.page_bytes or kept > parking.total_bytes:
+                tunnel.limit()
+        else:
+            self.sent(data, whole=True)
+
     @property
     def longest_bytes(self) -> int:
         """Give the size up to which a message can be kept."""
-        return self.tunnel.parking.settings.page_bytes
+        return self.tunnel.parking.page_bytes
 
     def sent(self, piece: bytes, *, whole: bool) -> None:
         """Take a message of the backend's."""
@@ -182,15 +203,17 @@ class _BackendLeg(_ParkableLeg):
 class ParkableTunnel(Tunnel):
     """The tunnel of a NiceGUI page's socket with `--park`.
 
-    `who`: the document and the tab that it belongs to, as far as it is known. `opening`: of its Engine.IO session
-    (`read_opening`), None until it has come. `extensions`: the line that was agreed on. `tail`: what the browser may
-    not have received; None where that is nothing. `away_since`: when the browser was found to be away, 0 while it is
-    there. `departed`: its leg has ended. `refused_polls`: times it tried to come back by polling.
+    `who`: the document and the tab that it belongs to, as far as it is known; `knows_client`: nothing more is to be
+    read from the client but short messages; `sails`: nor from the backend, whose messages are given to the browser at
+    once. `opening`: of its Engine.IO session (`read_opening`), None until it has come. `extensions`: the line that was
+    agreed on. `tail`: what the browser may not have received; None where that is nothing. `away_since`: when the
+    browser was found to be away, 0 while it is there. `departed`: its leg has ended. `refused_polls`: times it tried
+    to come back by polling.
     """
 
     __slots__ = (
         "_awaiting", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "away_since", "departed",
-        "extensions", "followed", "opening", "parking", "refused_polls", "tail", "who",
+        "extensions", "followed", "knows_client", "opening", "parking", "refused_polls", "sails", "tail", "who",
     )  # fmt: skip
 
     client_leg = _ClientLeg
@@ -202,6 +225,8 @@ class ParkableTunnel(Tunnel):
         """Begin; called before anything has passed."""
         self.parking = parking
         self.who = who
+        self.knows_client = bool(who.document)
+        self.sails = False
         self.extensions = extensions
         self.opening: bytes | None = None
         self.tail: Tail | None = Tail(fresh=True)
@@ -215,6 +240,9 @@ class ParkableTunnel(Tunnel):
         self._goodbye = False
         self._ping = b""  # of the WebSocket itself, that the browser has not answered
         self._reading_paused = False  # of the backend's leg
+
+    def _sail(self) -> None:
+        self.sails = self.followed and self._flowing and self.opening is not None and not self.departed
 
     # What the browser sends.
 
@@ -245,6 +273,7 @@ class ParkableTunnel(Tunnel):
                 said = read_handshake(read_text(piece, _LONGEST_GREETING) or b"")
                 if said is not None:
                     self.who = said[1]
+                    self.knows_client = bool(self.who.document)
         upstream.transport.write(piece)
 
     def _answered(self, pong: bytes) -> None:
@@ -295,6 +324,7 @@ class ParkableTunnel(Tunnel):
         if self.opening is None:
             self.opening = self.parking.share(read_opening(read_text(piece, _LONGEST_GREETING) or b""))
             self.followed &= self.opening is not None
+            self._sail()
         if not self.followed:
             self._lose(piece)
             return
@@ -317,9 +347,13 @@ class ParkableTunnel(Tunnel):
         self.parking.kept_bytes += size
         if leg is not None and self._flowing:
             leg.transport.write(piece)
-        if tail.size > self.parking.settings.page_bytes:
+        self.limit()
+
+    def limit(self) -> None:
+        """Keep less if it is too much."""
+        if self.tail is not None and self.tail.size > self.parking.page_bytes:
             self.keep_less()
-        elif self.parking.kept_bytes > self.parking.settings.total_bytes:
+        elif self.parking.kept_bytes > self.parking.total_bytes:
             self.parking.make_room(self)
 
     def _backend_controls(self, frame: bytes) -> None:
@@ -378,6 +412,7 @@ class ParkableTunnel(Tunnel):
     def hold_back(self) -> None:
         """Keep what comes; the browser's connection takes no more for now."""
         self._flowing = False
+        self._sail()
         if self.tail is None:
             self.tail = Tail()
         self.tail.sent = len(self.tail.units)
@@ -387,6 +422,7 @@ class ParkableTunnel(Tunnel):
         """Send what was kept meanwhile, and what comes from now on at once."""
         tail, leg = self.tail, self.downstream
         self._flowing = True
+        self._sail()
         if tail is not None and leg is not None and (units := tail.units[tail.sent :]):
             leg.transport.write(b"".join(units))
         self._forget_idle_tail()
@@ -464,6 +500,7 @@ class ParkableTunnel(Tunnel):
         self._answer_ping()
         self._owed = 0
         self._flowing = False
+        self._sail()
         if self.tail is not None:
             self.parking.kept_bytes -= self.tail.rewind()
         self._resume_reading()
@@ -525,7 +562,7 @@ class ParkableTunnel(Tunnel):
 
     def _settle(self) -> None:
         """Hold nothing back any more."""
-        self.followed = False
+        self.followed = self.knows_client = self.sails = False
         if self.witness is not None:
             self.witness()
         leg, tail = self.downstream, self.tail
