@@ -51,8 +51,11 @@ def short_text(frame: bytes) -> bytes:
 
 
 def read_text(frame: bytes, most: int) -> bytes | None:
-    """Read a text message of one frame; None for everything else, and for what is longer than `most` bytes."""
-    if frame[0] & ~_COMPRESSED != 0x81:
+    """Read a text message of one frame; None for everything else, and for what is longer than `most` bytes.
+
+    What is long is not even unmasked or inflated, as everybody may send it.
+    """
+    if frame[0] & ~_COMPRESSED != 0x81 or len(frame) > 2 * most + 64:
         return None
     length, at = frame[1] & 0x7F, 2
     if length >= 126:

@@ -448,6 +448,11 @@ class ParkableTunnel(Tunnel):
     # Going and coming back.
 
     @property
+    def seated(self) -> bool:
+        """Say whether there is a client, who has a place."""
+        return not self.departed
+
+    @property
     def can_park(self) -> bool:
         """Say whether the browser's leg may end without the backend's."""
         upstream, downstream = self.upstream, self.downstream
