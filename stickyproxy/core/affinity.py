@@ -9,10 +9,13 @@ import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from urllib.parse import parse_qsl
 
 from stickyproxy.core.backends import Backend, Cause, Phase, Pick, Pin, Snapshot
 from stickyproxy.core.balance import Balancer
+from stickyproxy.core.cookies import split_cookie
 from stickyproxy.core.rendezvous import rank
+from stickyproxy.core.request import RequestHead
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # token, RFC 9110 section 5.6.2
 
@@ -32,6 +35,17 @@ class HashKey:
 
     source: KeySource
     name: bytes = b""
+
+    def read(self, head: RequestHead, client: bytes) -> bytes | None:
+        """Read the key of a request that comes from a client's address; None where the request has none."""
+        if self.source is KeySource.HEADER:
+            return head.fields.value(self.name) or None
+        if self.source is KeySource.COOKIE:
+            return next(iter(split_cookie(head.fields.value(b"cookie") or b"", self.name)[1]), None) or None
+        if self.source is KeySource.QUERY:
+            query = head.target.partition(b"?")[2]
+            return next((value for name, value in parse_qsl(query) if name == self.name), None) or None
+        return client
 
 
 def parse_hash_key(text: str) -> HashKey:

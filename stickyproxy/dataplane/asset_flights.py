@@ -13,7 +13,7 @@ from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.watch import TappedReader
 
 if TYPE_CHECKING:
-    from stickyproxy.dataplane.exchange import Exchange
+    from stickyproxy.dataplane.sending import Sending
 
 
 class AssetFlights:
@@ -22,7 +22,7 @@ class AssetFlights:
     def __init__(self, limit_bytes: int, counters: Counters) -> None:
         self.cache = AssetCache(limit_bytes)
         self._counters = counters
-        self._waiting: dict[bytes, list[Exchange]] = {}
+        self._waiting: dict[bytes, list[Sending]] = {}
 
     def find(self, key: bytes) -> Asset | None:
         """Give a kept file."""
@@ -31,7 +31,7 @@ class AssetFlights:
             self._counters.asset_hits += 1
         return asset
 
-    def board(self, key: bytes, exchange: "Exchange") -> "Flight":
+    def board(self, key: bytes, exchange: "Sending") -> "Flight":
         """Begin a fetch, or wait for the one that is under way: then `flight_landed` tells the exchange of its end."""
         waiting = self._waiting.get(key)
         if waiting is not None:
@@ -41,7 +41,7 @@ class AssetFlights:
         self._counters.asset_misses += 1
         return Flight(self, key, exchange, waiting=False)
 
-    def leave(self, key: bytes, exchange: "Exchange") -> None:
+    def leave(self, key: bytes, exchange: "Sending") -> None:
         """Hear that an exchange waits no more; idempotent."""
         waiting = self._waiting.get(key)
         if waiting is not None and exchange in waiting:
@@ -60,7 +60,7 @@ class Flight:
 
     __slots__ = ("_ended", "_exchange", "_flights", "_key", "_reader", "waiting")
 
-    def __init__(self, flights: AssetFlights, key: bytes, exchange: "Exchange", *, waiting: bool) -> None:
+    def __init__(self, flights: AssetFlights, key: bytes, exchange: "Sending", *, waiting: bool) -> None:
         self.waiting = waiting
         self._flights = flights
         self._key = key

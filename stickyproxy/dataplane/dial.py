@@ -66,7 +66,7 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
         except UnicodeError as error:  # what the resolver makes of a name that cannot be one
             problem = OSError(str(error))
         else:
-            proxy.backend_accepted(pool)
+            proxy.failures.reached(pool)
             proxy.tune(upstream.transport)
             return upstream
         finally:
@@ -83,7 +83,7 @@ async def dial(proxy: "Proxy", pool: "Pool", patience_s: float) -> Upstream:
                 pool = proxy.pool_of(backend)  # it may have come back at another address
                 attempt_s = min(patience_s, max(hold_until - proxy.time(), _HOLD_STEP_S))
                 continue
-        proxy.backend_refused(pool, problem)
+        proxy.failures.unreachable(pool, problem)
         raise UnreachableError(problem)
 
 

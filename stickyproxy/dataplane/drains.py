@@ -16,6 +16,7 @@ from stickyproxy.core.backends import Backend, Phase
 from stickyproxy.core.status import Remaining
 from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.dispersal import Dispersal
+from stickyproxy.dataplane.reporting import exchanges_with
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -78,7 +79,7 @@ class Drains:
         return Remaining(
             pages=self.open_pages()[identity],
             tunnels=load.tunnels if load is not None else 0,
-            exchanges=proxy.exchanges_with(identity),
+            exchanges=exchanges_with(proxy, identity),
         )
 
     def _busy(self, identity: str) -> bool:
@@ -107,6 +108,8 @@ class Drains:
                     self.opened(tunnel)
                 dispersal.start(wait_s)
                 self._emptied.add(identity)
+                if proxy.parking is not None:
+                    proxy.parking.leave(identity)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     while self._busy(identity):

@@ -1,292 +1,42 @@
-"""One request and its response: pick a backend, send, read, and leave both connections in a known state.
+"""One request and its response: reads and passes the answer on, and leaves both connections in a known state.
 
-Laws: nothing is sent twice but a replayable request on a connection that died before any byte of an answer, if that was
-a pooled one or its backend is about to go; a backend that refuses is left for another at once; bytes behind a head are
-never dropped; an exchange ends exactly once, by `_finish`, `_fail`, `_break_off`, `_upgrade` or `abandon`, each of
-which lets go of the backend's connection.
+Laws: bytes behind a head are never dropped; an exchange ends exactly once, by `_finish`, `_fail`, `_break_off`,
+`_upgrade` or `abandon`, each of which lets go of the backend's connection. How the request gets to a backend, and what
+is sent twice, stands in `sending.py`.
 """
 
-import asyncio
 from bisect import bisect_left
-from typing import TYPE_CHECKING
 
 from stickyproxy.core import faults
-from stickyproxy.core.affinity import choose
 from stickyproxy.core.assets import Asset
-from stickyproxy.core.backends import Cause, Phase, Pick, Pin
+from stickyproxy.core.backends import Pick, Pin
 from stickyproxy.core.ejection import Failure
 from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.faults import Fault, HeadError, answer
 from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
 from stickyproxy.core.histogram import BUCKETS_S
-from stickyproxy.core.limits import Limit
-from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
-from stickyproxy.core.request import CHUNKED, RequestHead, drop_fields
+from stickyproxy.core.request import CHUNKED, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
-from stickyproxy.dataplane.asset_flights import Flight
-from stickyproxy.dataplane.dial import ExhaustedError, UnreachableError, dial
-from stickyproxy.dataplane.steering import Steering, page_body, visitor
-from stickyproxy.dataplane.upstream import Upstream
+from stickyproxy.dataplane.returning import Returning
+from stickyproxy.dataplane.steering import page_body, visitor
 from stickyproxy.dataplane.watch import TokenReader
-
-if TYPE_CHECKING:
-    from stickyproxy.dataplane.downstream import Downstream
-    from stickyproxy.dataplane.pool import Pool
 
 _KEPT = Pin.KEPT
 
-_FRESH_S = 1.0
-"""A request that must not be sent twice takes a pooled connection only if it was in use within this time."""
 
+class Exchange(Returning):
+    """One request and its response, between its start and its end."""
 
-class Exchange:
-    """One request and its response, between its start and its end.
-
-    What stands here are the values at the start; an exchange that needs no more costs no more.
-    """
-
-    pick: Pick | None = None
-    upstream: Upstream | None = None
-    request_done = True
-    """The whole request has been taken from the client."""
-    _body: BodyReader | None = None
-    body_bytes = 0
-    """So much of the request's body has come."""
-    _unsent = b""
-    """Body bytes that came before there was a connection."""
-    _received = b""
-    """The start of a response's head."""
-    _response: BodyReader | None = None
-    """Reads the final response's body; None until its head is sent."""
     _persistent = True
     """The backend will take another request on this connection."""
-    _dialling: asyncio.Task[None] | None = None
-    _excluded: frozenset[str] = frozenset()
-    """Identities of backends that could not be reached."""
-    _steering: Steering | None = None
-    """What NiceGUI's own paths say; None for all others."""
-    _flight: Flight | None = None
-    """The fetch of an asset for all who want it, by this exchange or by another."""
     _until_close = False
     """The backend's connection ends with the response's body."""
     _unframed = False
     """Only the end of the client's connection tells the body's."""
-    began = 0.0
-    """When a backend was picked for it, or it began to wait for another's fetch: loop time, 0 before."""
     _first_byte = 0.0
     """When the final response's head was sent, where its end was still to come."""
     _interims = 0
-    _retried = False
-
-    def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
-        self.downstream = downstream
-        self.proxy = downstream.proxy
-        self.head = head
-
-    # The request's way: pick, connect, send.
-
-    def start(self, body: bytes) -> None:
-        """Begin; `body` is what came behind the head and belongs to the body."""
-        fields = self.head.fields
-        if fields.length:
-            self.request_done = False
-            self._body = body_reader(fields.length)
-            self._unsent = body
-            self.body_bytes = len(body)
-        pick = None
-        target = self.head.target
-        if b"_" in target and (MARK in target or TOKEN_PARAMETER in target):  # most have not even the first
-            self._steering = Steering(self.downstream, self.head)
-            key = self._steering.cache_key() if self.proxy.assets is not None else None
-            if key is not None and self.proxy.assets is not None:
-                if asset := self.proxy.assets.find(key):
-                    self._answer_asset(asset)
-                    return
-                self._flight = self.proxy.assets.board(key, self)
-                if self._flight.waiting:
-                    self.began = self.proxy.time()
-                    self.downstream.deadline = self.began + self.proxy.times.response_s
-                    return
-        elif fields.tokens:
-            pick = self.proxy.snapshot.settled.get(fields.tokens[0])
-        if pick is not None:
-            self._connect(pick)
-        else:
-            self._choose_and_connect()
-
-    def _choose_and_connect(self) -> None:
-        pick = self._choose()
-        if pick is None:
-            self._fail(faults.NO_BACKEND)
-        else:
-            self._connect(self._steering.right_version(pick) if self._steering is not None else pick)
-
-    def flight_landed(self, asset: Asset | None) -> None:
-        """Hear that the fetch this exchange waited for has ended: with the file, or with nothing for others."""
-        self.downstream.deadline = 0.0
-        if asset is not None:
-            self._answer_asset(asset)
-        else:
-            self._choose_and_connect()
-
-    def _answer_asset(self, asset: Asset) -> None:
-        """End with a file from the cache."""
-        downstream, now = self.downstream, self.proxy.time()
-        downstream.last = downstream.last or self.proxy.parting
-        close = b"\r\nConnection: close" if downstream.last else b""
-        response = asset.answer(now, self.head.fields.value(b"if-none-match") or b"", close)
-        self.proxy.counters.count_own(int(response[9:12]))
-        self.proxy.counters.whole.observe(now - (self.began or now))
-        downstream.send(response)
-        downstream.finished(now, request_done=True)
-
-    def _choose(self, cause: Cause = Cause.NONE) -> Pick | None:
-        proxy = self.proxy
-        key = proxy.hash_key(self.head, self.downstream) if proxy.hashing else None
-        steering = self._steering
-        return choose(
-            steering.tokens() if steering is not None else self.head.fields.tokens,
-            key, proxy.snapshot, proxy.balancer, proxy.time(),
-            page=steering.lives_on() if steering is not None else None,
-            navigation=self.head.navigation, excluded=self._excluded, cause=cause,
-        )  # fmt: skip
-
-    @property
-    def _replayable(self) -> bool:
-        return self.head.replayable and (self._steering is None or not self._steering.once)
-
-    def _connect(self, pick: Pick) -> None:
-        """Send by a pooled connection, or dial."""
-        self.pick = pick
-        proxy = self.proxy
-        pool = proxy.pools.get(pick.backend.identity) or proxy.pool_of(pick.backend)
-        now = self.proxy.time()
-        if not self.began:
-            self.began = now
-        upstream = None
-        # A socket gets a connection of its own: uvicorn may still be about to end the exchange before it there, and
-        # then closes the connection 5 s later as an idle one, whatever it has become.
-        if not self._retried and not self.head.fields.upgrade:
-            upstream = pool.take(now - _FRESH_S)
-            if upstream is None and self._replayable:
-                upstream = pool.take(now - self.proxy.times.upstream_idle_s)
-        if upstream is not None:
-            self._send(upstream, now)
-        elif not self.head.fields.upgrade and pool.overloaded(now):
-            self._turn_away(pick)
-        else:
-            if not self.request_done:  # so that the client's half-close behind a body is not heard before the body is
-                self.downstream.pause_reading()
-            self._dialling = self.proxy.loop.create_task(self._dial(pool))
-
-    def _turn_away(self, pick: Pick) -> None:
-        """Add nothing to what waits for a backend in vain: go elsewhere, or say so where that would lose a page."""
-        self.proxy.counters.limits[Limit.PENDING] += 1
-        other = None
-        if pick.pin is Pin.NEW:
-            self._excluded |= {pick.backend.identity}
-            other = self._choose()
-        if other is not None:
-            self._connect(other)
-        else:
-            self._fail(faults.TOO_MANY_PENDING)
-
-    async def _dial(self, pool: "Pool") -> None:
-        """Open a connection to the picked backend; go on with `_send`, another backend or an answer of our own."""
-        try:
-            upstream = await dial(self.proxy, pool, self._patience_s)
-        except UnreachableError as error:
-            self._dialling = None
-            self._move(error.cause, error.fault)
-        except ExhaustedError as error:
-            self._dialling = None
-            self._fail(error.fault)
-        else:
-            self._dialling = None
-            self._send(upstream, self.proxy.time())
-
-    @property
-    def _patience_s(self) -> float:
-        """Longest wait for a connection attempt that gets no answer: who looks at a blank page does not wait longer.
-
-        Where there is no other backend to move to, waiting is all that is left.
-        """
-        times, hold_s = self.proxy.times, self.proxy.settings.affinity.hold_s
-        if not hold_s or not (self.head.navigation or self.head.fields.upgrade) or self.pick is None:
-            return times.connect_s
-        tried = self._excluded | {self.pick.backend.identity}
-        others = any(identity not in tried for identity in self.proxy.snapshot.by_identity)
-        return min(hold_s, times.connect_s) if others else times.connect_s
-
-    def _move(self, cause: Cause, fault: Fault) -> None:
-        """Leave a backend that cannot be reached for another; its pages are lost with it, a dead end would be worse."""
-        assert self.pick is not None
-        self._excluded |= {self.pick.backend.identity}
-        pick = None
-        if self._steering is not None and self._steering.asking:
-            pick = self._steering.asset_missing(self.pick, self._excluded)
-        pick = pick or self._choose(cause)
-        if pick is not None:
-            self._connect(pick)
-        else:
-            self._fail(fault)
-
-    def _send(self, upstream: Upstream, now: float) -> None:
-        self.upstream = upstream
-        self._received = b""
-        upstream.exchange = self
-        head, downstream = self.head, self.downstream
-        line = head.line
-        if not head.fields.host:  # HTTP/1.0 may leave it out, HTTP/1.1 may not
-            line += b"\r\nHost: %b" % str(upstream.pool.backend.address).encode()
-        upstream.transport.write(line + head.fields.upstream)
-        if self.request_done:
-            downstream.deadline = now + self.proxy.times.response_s
-        else:
-            unsent, self._unsent = self._unsent, b""
-            downstream.resume_reading()
-            self.body_bytes -= len(unsent)  # which are counted once more
-            self.send_body(unsent)
-            downstream.account()
-
-    def send_body(self, data: bytes) -> None:
-        """Pass on bytes of the request's body; what lies behind its end goes back to the downstream connection."""
-        downstream = self.downstream
-        times = self.proxy.times
-        self.body_bytes += len(data)
-        if self.upstream is None:  # not connected yet: hold what has come and stop reading
-            self._unsent += data
-            downstream.pause_reading()
-            downstream.account()
-            return
-        assert self._body is not None
-        try:
-            out, taken = self._body.feed(data)
-        except BadBodyError:
-            if self._response is not None:
-                self._break_off()
-            else:
-                self._fail(faults.BAD_BODY)
-            return
-        if out:
-            self.upstream.transport.write(out)
-        if not self._body.done:
-            downstream.deadline = self.proxy.time() + times.body_s
-            return
-        self.request_done = True
-        if self._response is None:
-            downstream.deadline = self.proxy.time() + times.response_s
-        elif not downstream.stalled:
-            downstream.deadline = 0.0
-        if taken < len(data):
-            downstream.hold(data[taken:])
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Count the bytes that wait for a connection, or for a backend that does not take them yet."""
-        waiting = len(self._unsent)
-        return waiting + (self.upstream.transport.get_write_buffer_size() if self.upstream is not None else 0)
 
     # The response's way.
 
@@ -461,9 +211,13 @@ class Exchange:
         cookie = self._cookie_line(pick) if pick.to_hand_out else b""
         handshake = self._steering.handshake() if self._steering is not None else None
         behind = data[end:] if handshake is None else handshake.feed(data[end:])
+        kept, websocket = response.kept or b"", response.upgrade.lower() == b"websocket"
+        prepare = None
+        if websocket and self._steering is not None:
+            kept, prepare = self._steering.park(kept)
         downstream.send(
             b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"
-            % (response.kept or b"", response.upgrade, cookie, behind)
+            % (kept, response.upgrade, cookie, b"" if prepare is not None else behind)
         )
         self.proxy.counters.count_request(101, pick)
         if pick.pin is Pin.MOVED:
@@ -471,7 +225,9 @@ class Exchange:
         upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
         upstream.pool.upstreams.discard(upstream)
-        tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
+        tunnel = downstream.become_tunnel(upstream, websocket=websocket, prepare=prepare)
+        if prepare is not None and behind and tunnel.upstream is not None:
+            tunnel.upstream.data_received(behind)
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)
 
@@ -502,6 +258,17 @@ class Exchange:
         return downstream.deadline - self.proxy.times.response_s
 
     # The ends.
+
+    def _answer_asset(self, asset: Asset) -> None:
+        """End with a file from the cache."""
+        downstream, now = self.downstream, self.proxy.time()
+        downstream.last = downstream.last or self.proxy.parting
+        close = b"\r\nConnection: close" if downstream.last else b""
+        response = asset.answer(now, self.head.fields.value(b"if-none-match") or b"", close)
+        self.proxy.counters.count_own(int(response[9:12]))
+        self.proxy.counters.whole.observe(now - (self.began or now))
+        downstream.send(response)
+        downstream.finished(now, request_done=True)
 
     def _finish(self, *, clean: bool) -> None:
         """End with a whole response; `clean`: the backend sent nothing behind it."""
@@ -568,29 +335,16 @@ class Exchange:
             self._break_off()
         elif self._received or self._interims:
             self._fail(faults.CLOSED_EARLY)
-        elif self._perhaps_unread(upstream) and self.proxy.failures.may_retry():
-            self._retried = True
-            if self.pick is not None and self.pick.backend.identity in self.proxy.snapshot.by_identity:
-                self._connect(self.pick)
-            else:  # it has left the snapshot meanwhile
-                self._choose_and_connect()
-        else:
+        elif not self._send_again(upstream):
             if not upstream.reused and self.request_done:  # else its end may be older than the request, or meant for it
                 self.proxy.failures.failed(upstream.pool, Failure.CLOSED)
             self._fail(faults.CLOSED_EARLY)
 
-    def _perhaps_unread(self, upstream: Upstream) -> bool:
-        """Say whether a request whose connection has ended without an answer may be sent again, once.
-
-        A pooled connection may have been closed before the request came. So may a fresh one to a backend that is about
-        to go: when its server stops listening, the kernel resets what it had not accepted yet.
-        """
-        going = upstream.pool.backend.phase is Phase.DRAINING
-        return (upstream.reused or going) and self._replayable and not self._retried
-
     def timed_out(self) -> None:
         """Hear that the downstream connection's deadline has passed."""
-        if self._response is not None:
+        if self.takeover is not None:
+            self.downstream.break_off(reset=False)
+        elif self._response is not None:
             self._break_off()
         elif not self.request_done:
             self._fail(faults.BODY_TIMEOUT)

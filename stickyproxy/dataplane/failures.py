@@ -68,6 +68,22 @@ class Failures:
                 Happening(Kind.RETURNED, str(snapshot.by_identity[identity]), cause="needed", detail=recalled)
             )
 
+    def unreachable(self, pool: Pool, problem: OSError) -> None:
+        """Hear that a backend cannot be reached, and say it once."""
+        self.failed(pool, failure_of(problem), str(problem) if isinstance(problem, HandshakeError) else "")
+        if not pool.warned:
+            pool.warned = True
+            reason = problem.strerror or str(problem) or "no answer in time"
+            self._log.warning("backend %s cannot be reached (%s); its sessions are moved", pool.backend, reason)
+            self._happenings.add(Happening(Kind.UNREACHABLE, str(pool.backend), detail=reason))
+
+    def reached(self, pool: Pool) -> None:
+        """Say once that a backend can be reached again."""
+        if pool.warned:
+            pool.warned = False
+            self._log.info("backend %s accepts connections again", pool.backend)
+            self._happenings.add(Happening(Kind.REACHABLE, str(pool.backend)))
+
     def failed(self, pool: Pool, failure: Failure, detail: str = "") -> None:
         """Hear that a backend has failed in a way that is its own fault; `detail`: more than the kind says."""
         self._counters.failures[failure.name.lower()] += 1

@@ -9,21 +9,17 @@ import logging
 import socket
 import ssl
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from random import Random
-from urllib.parse import parse_qsl
 
 from stickyproxy.core.absences import Absence, Absences
 from stickyproxy.core.access_log import LogFormat
-from stickyproxy.core.affinity import KeySource
 from stickyproxy.core.backends import Backend, Phase, Secrets, Snapshot
-from stickyproxy.core.cookies import CookieWriter, split_cookie
+from stickyproxy.core.cookies import CookieWriter
 from stickyproxy.core.counters import Counters
-from stickyproxy.core.ending import TABLE, Event, Stage
+from stickyproxy.core.ending import Stage
 from stickyproxy.core.events import Gathering, Happening, Kind
 from stickyproxy.core.files import Files
 from stickyproxy.core.forwarded import TrustedProxies
@@ -34,9 +30,8 @@ from stickyproxy.core.pages import Pages
 from stickyproxy.core.places import Places, connections_for
 from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
-from stickyproxy.core.request import RequestHead, RequestReader
+from stickyproxy.core.request import RequestReader
 from stickyproxy.core.settings import Settings
-from stickyproxy.core.status import BackendStatus, Gauges
 from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.tunnels import End, judge
 from stickyproxy.dataplane.acceptor import Acceptor
@@ -45,22 +40,19 @@ from stickyproxy.dataplane.admission import Admission
 from stickyproxy.dataplane.asset_flights import AssetFlights
 from stickyproxy.dataplane.buffered import Buffered
 from stickyproxy.dataplane.certificates import backend_context, server_context
-from stickyproxy.dataplane.dispersal import Dispersal
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.drains import Drains
-from stickyproxy.dataplane.exchange import Exchange
-from stickyproxy.dataplane.failures import Failures, failure_of
+from stickyproxy.dataplane.ending import Ending
+from stickyproxy.dataplane.failures import Failures
 from stickyproxy.dataplane.log_writer import LogWriter
+from stickyproxy.dataplane.parking import Parking
 from stickyproxy.dataplane.pool import Pool
-from stickyproxy.dataplane.secure_upstream import HandshakeError
+from stickyproxy.dataplane.reporting import report
 from stickyproxy.dataplane.sidecar import Sidecar
 from stickyproxy.dataplane.sockets import descriptor_limit, silence_s, tune_socket
 from stickyproxy.dataplane.sweep import Sweep
 from stickyproxy.dataplane.tls import Wire
 from stickyproxy.dataplane.tunnel import Tunnel
-
-FIRST_REQUEST_S = 0.05
-"""Seconds between the end of accepting and the close of idle connections: who has just connected is about to ask."""
 
 PAST_LIMIT = 1000
 """Most names of backends that have gone."""
@@ -111,6 +103,7 @@ class Proxy:
         self.access_log: AccessLog | None = None
         if settings.log.access is not LogFormat.OFF:
             self.access_log = AccessLog(settings.log, random, LogWriter(STANDARD_OUTPUT, self._line_dropped))
+        self.parking = Parking(self) if settings.parking.park_s else None
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
@@ -130,12 +123,10 @@ class Proxy:
         self.buffered = Buffered(limits.buffered_bytes, self._count_dropped)
         self.tunnel_idle_checks: dict[Tunnel, float] = {}  # when to look next; empty where tunnels may be idle for ever
         self._least_taken = int(limits.body_rate * settings.times.body_s) or 1
-        self._dispersal = Dispersal(self.loop, random, partial(Tunnel.part, end=End.SHUTDOWN))
-        self._lags: deque[float] = deque(maxlen=LAG_SWEEPS)
-        self._longest_lag_s = 0.0
+        self._ending = Ending(self, random)
+        self.lags: deque[float] = deque(maxlen=LAG_SWEEPS)
+        self.longest_lag_s = 0.0
         self.ended_tunnels_bytes = (0, 0)  # received from clients, sent to them
-        self._emptied = asyncio.Event()
-        self._emptied.set()
 
     def secure(self, material: TlsMaterial) -> None:
         """Speak TLS with these certificates on connections that begin from now on."""
@@ -202,37 +193,7 @@ class Proxy:
             pool.failing = self.failures.ejections.troubled(backend.identity)
         return pool
 
-    def backend_refused(self, pool: Pool, problem: OSError) -> None:
-        """Take note that a backend cannot be reached, and say it once."""
-        self.failures.failed(pool, failure_of(problem), str(problem) if isinstance(problem, HandshakeError) else "")
-        if not pool.warned:
-            pool.warned = True
-            reason = problem.strerror or str(problem) or "no answer in time"
-            self.log.warning("backend %s cannot be reached (%s); its sessions are moved", pool.backend, reason)
-            self.happenings.add(Happening(Kind.UNREACHABLE, str(pool.backend), detail=reason))
-
-    def backend_accepted(self, pool: Pool) -> None:
-        """Say once that a backend can be reached again."""
-        if pool.warned:
-            pool.warned = False
-            self.log.info("backend %s accepts connections again", pool.backend)
-            self.happenings.add(Happening(Kind.REACHABLE, str(pool.backend)))
-
     # Rules.
-
-    def hash_key(self, head: RequestHead, downstream: Downstream) -> bytes | None:
-        """Read the key of `--affinity hash`; None where the request has none."""
-        wanted = self.settings.affinity.hash_key
-        if wanted is None:
-            return None
-        if wanted.source is KeySource.HEADER:
-            return head.fields.value(wanted.name) or None
-        if wanted.source is KeySource.COOKIE:
-            return next(iter(split_cookie(head.fields.value(b"cookie") or b"", wanted.name)[1]), None) or None
-        if wanted.source is KeySource.QUERY:
-            query = head.target.partition(b"?")[2]
-            return next((value for name, value in parse_qsl(query) if name == wanted.name), None) or None
-        return downstream.client(head.fields)
 
     def hear(self, news: News) -> None:
         """Take in which pages and files somebody else knows."""
@@ -259,42 +220,7 @@ class Proxy:
 
     def report(self, *, thorough: bool = False) -> Report:
         """Report the state of this moment; a thorough one walks over all pages and connections."""
-        backends = []
-        for backend in self.snapshot.backends:
-            pool = self.pools.get(backend.identity)
-            load = self.balancer.loads[backend.identity]
-            backends.append(
-                BackendStatus(
-                    str(backend), backend.phase, load.tunnels, pool.idle if pool else 0,
-                    backend.identity, str(backend.address), self.drains.ordered(backend.identity),
-                    *self.failures.describe(backend.identity),
-                )
-            )  # fmt: skip
-        self.sweep.count_tunnel_bytes()
-        gauges = Gauges(
-            self.assets.cache.size if self.assets is not None else 0,
-            self.failures.budget_used, max(self._lags, default=0.0), self._longest_lag_s, self.absences.ours,
-            len(asyncio.all_tasks(self.loop)),
-        )  # fmt: skip
-        report = Report(self.health(), self.counters, tuple(backends), len(self.tunnels), gauges=gauges)
-        if self.sidecar is not None:
-            report = replace(report, app=self.sidecar.line(), signs=self.sidecar.signs())
-        if thorough:
-            exchanges = Counter(d.backend.identity for d in self.downstreams if d.backend is not None)
-            report = replace(report, pages=self.drains.open_pages(), exchanges=exchanges)
-        return report
-
-    def exchanges_at(self, identity: str) -> Iterator[Exchange]:
-        """Give the running exchanges that have a connection to a backend."""
-        for downstream in self.downstreams:
-            exchange = downstream.exchange
-            upstream = exchange.upstream if exchange is not None else None
-            if exchange is not None and upstream is not None and upstream.pool.backend.identity == identity:
-                yield exchange
-
-    def exchanges_with(self, identity: str) -> int:
-        """Count the exchanges that are running with a backend; walks over all connections, for those who wait."""
-        return sum(1 for d in self.downstreams if d.backend is not None and d.backend.identity == identity)
+        return report(self, thorough=thorough)
 
     # Connections.
 
@@ -318,14 +244,14 @@ class Proxy:
 
     def someone_enters(self) -> None:
         """Hear that a place has been taken by somebody who is on the way in."""
-        self._emptied.clear()
+        self._ending.someone_is_there()
 
     def downstream_made(self, downstream: Downstream) -> None:
         """Take a new client connection into the books."""
         self.counters.connections += 1
         self.counters.open_connections += 1
         self.downstreams.add(downstream)
-        self._emptied.clear()
+        self._ending.someone_is_there()
 
     def downstream_lost(self, downstream: Downstream, tunnel: Tunnel | None = None) -> None:
         """Strike a client connection that has ended or become a tunnel, which then keeps its place; idempotent."""
@@ -341,7 +267,7 @@ class Proxy:
         """Free a place."""
         self.admission.left(place)
         if not self.admission.places.taken:
-            self._emptied.set()
+            self._ending.nobody_is_there()
 
     def tunnel_made(self, tunnel: Tunnel) -> None:
         """Take a tunnel into the books."""
@@ -349,9 +275,8 @@ class Proxy:
         self.tunnels.add(tunnel)
         if self.times.tunnel_idle_s:
             self.tunnel_idle_checks[tunnel] = self.time() + self.times.tunnel_idle_s
-        self._emptied.clear()
-        if self.draining:
-            self._dispersal.watch((tunnel,))
+        self._ending.someone_is_there()
+        self._ending.tunnel_made(tunnel)
 
     def tunnel_stalled(self, tunnel: Tunnel) -> None:
         """Give a tunnel that waits for a leg to take what there is a deadline; a new one, since bytes have moved."""
@@ -445,22 +370,25 @@ class Proxy:
 
     def _between_rounds(self, now: float, lag_s: float) -> None:
         """Do what is to be done once a second; `lag_s`: how late that is."""
-        self._lags.append(lag_s)
-        self._longest_lag_s = max(self._longest_lag_s, lag_s)
+        self.lags.append(lag_s)
+        self.longest_lag_s = max(self.longest_lag_s, lag_s)
         self.pages.expire(now)
         for absence in self.absences.expire(now).values():
             self.counters.lost[absence.end.value] += 1
             self.happenings.add(Happening(Kind.LOST, self.name_of(absence.identity), cause=absence.end.value))
         self.drains.wake()
+        if self.parking is not None:
+            self.parking.expire(now)
         if self.sidecar is not None:
             self.sidecar.sweep()
         self.failures.sweep(now)
-        self._tell_happenings()
+        self.tell_happenings()
         idle_before = now - self.settings.times.upstream_idle_s
         for pool in self.pools.values():
             pool.close_idle(idle_before)
 
-    def _tell_happenings(self) -> None:
+    def tell_happenings(self) -> None:
+        """Hand on what has happened since the last time."""
         if self.happenings:
             happenings = self.happenings.take()
             if self.on_happenings is not None:
@@ -472,58 +400,28 @@ class Proxy:
         """Close the listeners; idempotent."""
         self.admission.stop()
 
+    def enter_stage(self, stage: Stage) -> None:
+        """Go on to another stage of the end."""
+        self.stage = stage
+        self.draining = stage is not Stage.SERVING
+        self.set_parting()
+
     def set_parting(self) -> None:
         """Let answers end their connections while it is time to leave, or while others wait to come in."""
         self.parting = self.draining or self.admission.crowded
 
     def announce(self) -> None:
-        """Be unready from now on, and begin to watch the tunnels that will be closed."""
-        if self._advance(Event.LEAVE):
-            self._dispersal.watch(self.tunnels)
-
-    def _advance(self, event: Event) -> bool:
-        """Go on to the stage that follows by `core/ending.py`; say whether there is one."""
-        following, _ = TABLE.get((self.stage, event), (self.stage, None))
-        changed, self.stage = following is not self.stage, following
-        self.draining = following is not Stage.SERVING
-        self.set_parting()
-        return changed
+        """Be unready from now on."""
+        self._ending.announce()
 
     async def leave(self, delay_s: float, timeout_s: float) -> None:
         """Serve on for a while, unready, until load balancers send nobody here any more; then drain."""
-        self.announce()
-        await asyncio.sleep(delay_s)
-        await self.drain(timeout_s)
+        await self._ending.leave(delay_s, timeout_s)
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let exchanges finish, close tunnels spread over the time, drop the rest at its end."""
-        self._advance(Event.DRAIN)
-        self.stop_accepting()
-        await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
-        for downstream in list(self.downstreams):
-            downstream.close_if_idle()
-        self.admission.hasten(self.time() + self.times.linger_s)
-        self._dispersal.watch(self.tunnels)
-        self._dispersal.start(timeout_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._emptied.wait()
-        await self.close()
+        await self._ending.drain(timeout_s)
 
     async def close(self) -> None:
         """Drop every connection and wait until all are gone."""
-        self._advance(Event.CLOSE)
-        self._dispersal.stop()
-        self.stop_accepting()
-        self.sweep.stop()
-        await self.admission.close()
-        for downstream in list(self.downstreams):
-            downstream.transport.abort()
-        for tunnel in list(self.tunnels):
-            tunnel.abort(End.SHUTDOWN)
-        for pool in self.pools.values():
-            pool.close()
-        await self._emptied.wait()
-        self._tell_happenings()
-        if self.access_log is not None:
-            await self.loop.run_in_executor(None, self.access_log.close)
+        await self._ending.close()

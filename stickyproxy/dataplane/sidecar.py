@@ -12,6 +12,7 @@ from stickyproxy.core.backends import Backend
 from stickyproxy.core.listeners import listening_marks
 from stickyproxy.core.settings import SidecarSettings
 from stickyproxy.core.sidecar import AppSigns, localise
+from stickyproxy.dataplane.reporting import exchanges_at
 from stickyproxy.dataplane.sockets import find_listener, is_own_host, silence_s
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Sidecar:
         now = self._proxy.time()
         waits: list[float] = []
         if self._own is not None:
-            exchanges = self._proxy.exchanges_at(self._own.identity)
+            exchanges = exchanges_at(self._proxy, self._own.identity)
             waits = [now - since for since in (e.unanswered_since() for e in exchanges) if since is not None]
         return AppSigns(self.listens(), tuple(waits), self._silence_s(now) if self._own is not None else float("inf"))
 
@@ -122,7 +123,7 @@ class Sidecar:
         proxy, identity = self._proxy, self._own.identity
         self.sweep()
         shortest = now - self._heard if self._heard else float("inf")
-        transports = [e.upstream.transport for e in proxy.exchanges_at(identity) if e.upstream is not None]
+        transports = [e.upstream.transport for e in exchanges_at(proxy, identity) if e.upstream is not None]
         load = proxy.balancer.loads[identity]
         legs = (tunnel.upstream for tunnel in proxy.tunnels if tunnel.load is load)
         transports += [leg.transport for leg in legs if leg is not None]

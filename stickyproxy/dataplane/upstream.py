@@ -7,8 +7,8 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from stickyproxy.dataplane.exchange import Exchange
     from stickyproxy.dataplane.pool import Pool
+    from stickyproxy.dataplane.sending import Sending
 
 
 class Upstream(asyncio.Protocol):
@@ -20,7 +20,7 @@ class Upstream(asyncio.Protocol):
 
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
-        self.exchange: Exchange | None = None
+        self.exchange: Sending | None = None
         self.idle_since = 0.0
         self.reused = False  # it has carried an exchange before, so the backend may have closed it meanwhile
         self.reading_paused = False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stickyproxy.core.settings import Settings
-from stickyproxy.dataplane import exchange
+from stickyproxy.dataplane import sending
 from stickyproxy.dataplane.upstream import Upstream
 
 from .harness import QUICK, Peer, RawBackend, Running, Stage, eventually, request, response, turns
@@ -184,13 +184,13 @@ async def test_who_has_been_told_of_the_time_out_is_not_answered_by_the_second_t
     await upstream.head()
     upstream.send(response())
     await client.message()
-    gate, connect = asyncio.Event(), exchange.dial
+    gate, connect = asyncio.Event(), sending.dial
 
     async def dial(*arguments: Any) -> Upstream:
         await gate.wait()
         return await connect(*arguments)
 
-    monkeypatch.setattr(exchange, "dial", dial)
+    monkeypatch.setattr(sending, "dial", dial)
     client.send(request())
     await upstream.head()
     upstream.close()

@@ -1,0 +1,255 @@
+"""What a page's socket needs so that it can outlive its browser's connection: what was sent and not surely received.
+
+Sources: Engine.IO 4 and Socket.IO 5; `nicegui.py`, `outbox.py` and `static/nicegui.js` of NiceGUI 2.24 to 3.18, whose
+pages number what they get (`_id`) and drop what they have had already.
+
+Laws: what a browser may not have received is kept whole and in order, or it is known that something is missing; a page
+is handed over only to the document that it was taken from.
+"""
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from stickyproxy.core.messages import read_text, text_frame
+
+PATIENCE_S: Final = 1.4
+"""How long a browser may take to answer a heartbeat before it is answered in its place: below the 2 s after which
+NiceGUI gives a socket up (its ping_timeout, `max(reconnect_timeout * 0.4, 2)`)."""
+
+OVERHEAD_BYTES: Final = 64
+"""Of memory for each message that is kept."""
+
+PONG: Final = b"\x81\x81\x00\x00\x00\x003"
+"""A client's frame with Engine.IO's answer to a ping; masked, by a key that changes nothing."""
+
+DIALOGUE_S: Final = 10.0
+"""For a browser that comes back to say whose it is: what a request's head may take."""
+
+_MOST_WAITING_BYTES: Final = 1 << 20
+"""What a returning browser may send before it has said whose it is: NiceGUI's longest message is as long."""
+
+_LONGEST_PACKET: Final = 4096
+_NUMBERED = re.compile(rb"[?&]next_message_id=")
+_FIELD = rb"[?&]%b=([^&#]{1,128})"
+_DOCUMENT, _TAB = re.compile(_FIELD % b"document_id"), re.compile(_FIELD % b"tab_id")
+_SAID = rb'"%b":"([^"\\]{1,128})"'
+_SAID_DOCUMENT, _SAID_TAB = re.compile(_SAID % b"document_id"), re.compile(_SAID % b"tab_id")
+_SAYS_WHO = re.compile(rb'42([0-9]*)\["handshake",')
+_OPENS = re.compile(rb'0(\{"sid":")[^"\\]*(".*\})\Z', re.S)
+_GREETINGS: Final = (b"0{", b"40", b"43")
+_GREETING_COUNT: Final = 16
+
+_SERVER_STATELESS, _CLIENT_STATELESS = b"server_no_context_takeover", b"client_no_context_takeover"
+_DEFLATE = b"permessage-deflate; %b; %b" % (_SERVER_STATELESS, _CLIENT_STATELESS)
+_OFFER = re.compile(rb"\r\nsec-websocket-extensions:[^\r]*", re.I)
+
+
+class Release(Enum):
+    """Why the backend's side of a page that was parked is kept no longer."""
+
+    TIMEOUT = "timeout"  # the browser did not come back in time
+    RELOADED = "reloaded"  # its tab shows another page by now
+    MEMORY = "memory"  # too much was sent to it meanwhile, or to all together
+    PAGES = "pages"  # too many were parked
+    BACKEND = "backend"  # the app ended it, or is gone
+    DRAIN = "drain"  # its backend, or this proxy, is to be left
+
+
+class Who(NamedTuple):
+    """What a page's socket says of the document and the tab that opened it; empty where it has not said so yet."""
+
+    document: bytes
+    tab: bytes
+
+
+def read_who(target: bytes) -> Who | None:
+    """Read a socket's target; None where its page does not number what it gets, as before NiceGUI 2.
+
+    Before 3.6 the document is not in the query; `read_handshake` tells then.
+    """
+    if not _NUMBERED.search(target):
+        return None
+    document, tab = _DOCUMENT.search(target), _TAB.search(target)
+    return Who(unquote_to_bytes(document[1]) if document else b"", unquote_to_bytes(tab[1]) if tab else b"")
+
+
+def read_handshake(packet: bytes) -> tuple[bytes, Who] | None:
+    """Read the event by which a page says who it is; give the number of its acknowledgement too. None: another."""
+    event = _SAYS_WHO.match(packet)
+    if event is None:
+        return None
+    document, tab = _SAID_DOCUMENT.search(packet), _SAID_TAB.search(packet)
+    return event[1], Who(document[1] if document else b"", tab[1] if tab else b"")
+
+
+def read_opening(packet: bytes) -> bytes | None:
+    """Read Engine.IO's first packet; give it with a `%b` in the place of its session id. None: another packet."""
+    found = _OPENS.match(packet)
+    return b"0%b%%b%b" % (found[1], found[2].replace(b"%", b"%%")) if found else None
+
+
+def offer_stateless(head: bytes) -> bytes:
+    """Let a request's head offer compression only with messages that can be read each by itself (RFC 7692 section 7.1).
+
+    head: its lines behind the first. Where it offers none it stays as it is; any other extension is left out.
+    """
+    found = _OFFER.search(head)
+    if found is None:
+        return head
+    if b"permessage-deflate" not in found[0].lower():
+        return head[: found.start()] + head[found.end() :]
+    bits = b"; client_max_window_bits" if b"client_max_window_bits" in found[0].lower() else b""
+    return b"%b\r\nSec-WebSocket-Extensions: %b%b%b" % (head[: found.start()], _DEFLATE, bits, head[found.end() :])
+
+
+def agree_stateless(head: bytes) -> bytes:
+    """Let a response's head demand of the browser, too, that its messages can be read each by itself.
+
+    A server may do so whatever it was offered (RFC 7692 section 7.1.1.2), and what keeps no context can be read by one
+    that would. head: its lines, the first one among them.
+    """
+    found = _OFFER.search(head)
+    if found is None or b"permessage-deflate" not in found[0].lower() or _CLIENT_STATELESS in found[0].lower():
+        return head
+    return b"%b; %b%b" % (head[: found.end()], _CLIENT_STATELESS, head[found.end() :])
+
+
+def read_extensions(head: bytes) -> bytes:
+    """Read from a response's head, or a request's, its line of extensions; empty where there is none."""
+    found = _OFFER.search(head)
+    return found[0] if found else b""
+
+
+def is_stateless(extensions: bytes) -> bool:
+    """Say whether by these extensions, agreed on, every message can be read by itself."""
+    low = extensions.lower()
+    return not low or (_SERVER_STATELESS in low and _CLIENT_STATELESS in low)
+
+
+class Tail:
+    """What has been sent to a browser, or is to be sent, since it last answered a heartbeat.
+
+    `units`: whole messages, heartbeats among them. `sent`: so many of them were given to the connection that is there;
+    kept only while that takes nothing. `gap`: something before them is missing. `size`: bytes of memory.
+    """
+
+    __slots__ = ("_fresh", "_ping", "_unmatched", "gap", "sent", "size", "units")
+
+    def __init__(self, *, fresh: bool = False) -> None:
+        self.units: list[bytes] = []
+        self.sent = 0
+        self.size = 0
+        self.gap = False
+        self._ping = b""
+        self._unmatched = 0  # heartbeats that the browser has yet to answer, of those that are here no more
+        self._fresh = fresh  # the greetings of a new socket may be among them
+
+    def keep(self, unit: bytes) -> int:
+        """Add a message; give the bytes that it takes."""
+        self.units.append(unit)
+        size = len(unit) + OVERHEAD_BYTES
+        self.size += size
+        return size
+
+    def keep_ping(self, unit: bytes) -> int:
+        """Add a heartbeat."""
+        self._ping = unit
+        return self.keep(unit)
+
+    def acknowledge(self) -> int:
+        """Hear that a heartbeat was answered: what was sent before it has been received. Give the bytes it frees."""
+        if self._unmatched:
+            self._unmatched -= 1
+            return 0
+        try:
+            count = self.units.index(self._ping) + 1
+        except ValueError:  # an answer to nothing
+            return 0
+        freed = sum(map(len, self.units[:count])) + count * OVERHEAD_BYTES
+        del self.units[:count]
+        self.sent = max(0, self.sent - count)
+        self.size -= freed
+        self.gap = self._fresh = False
+        return freed
+
+    def drop(self) -> int:
+        """Keep nothing of what has been sent so far; give the bytes it frees."""
+        self._unmatched += self.units.count(self._ping) if self._ping else 0
+        freed, self.size = self.size, 0
+        self.units.clear()
+        self.sent = 0
+        self.gap = True
+        return freed
+
+    def rewind(self) -> int:
+        """Make ready for another connection, which has been sent nothing; give the bytes it frees."""
+        before = self.size
+        units = [unit for unit in self.units if unit != self._ping]
+        if self._fresh:
+            first = [unit for unit in units[:_GREETING_COUNT] if not _is_greeting(unit)]
+            units[:_GREETING_COUNT] = first
+            self._fresh = False
+        self.units = units
+        self.size = sum(map(len, units)) + len(units) * OVERHEAD_BYTES
+        self.sent = self._unmatched = 0
+        return before - self.size
+
+    @property
+    def idle(self) -> bool:
+        """Say whether it knows nothing."""
+        return not (self.units or self.gap or self._unmatched)
+
+
+def _is_greeting(unit: bytes) -> bool:
+    return (read_text(unit, _LONGEST_PACKET) or b"").startswith(_GREETINGS)
+
+
+class Step(Enum):
+    """How far a returning browser's dialogue has come."""
+
+    OPEN = "open"
+    RETURNED = "returned"
+    STRANGER = "stranger"  # it is another document
+
+
+class Dialogue:
+    """Greets a browser that comes back in the backend's place, until it can be joined to what was kept.
+
+    opening: `read_opening`'s. implicit: the socket's query has said who it is. is_ours: judges who says to be back.
+    `waiting` holds what it sent that is for the backend, in order.
+    """
+
+    __slots__ = ("_implicit", "_is_ours", "_waiting_bytes", "step", "waiting")
+
+    def __init__(self, *, implicit: bool, is_ours: Callable[[Who], bool]) -> None:
+        self._implicit = implicit
+        self._is_ours = is_ours
+        self.step = Step.OPEN
+        self.waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    @staticmethod
+    def greeting(opening: bytes, sid: bytes) -> bytes:
+        """Give what is sent first."""
+        return text_frame(opening % sid)
+
+    def feed(self, unit: bytes, sid: bytes) -> bytes:
+        """Take a whole message of the browser's; give what it is answered."""
+        packet = (read_text(unit, _LONGEST_PACKET) or b"") if self.step is Step.OPEN else b""
+        if packet[:2] == b"40":
+            if self._implicit:
+                self.step = Step.RETURNED
+            return text_frame(b'40{"sid":"%b"}' % sid)
+        if not self._implicit and (said := read_handshake(packet)):
+            number, who = said
+            ours = self._is_ours(who)
+            self.step = Step.RETURNED if ours else Step.STRANGER
+            return text_frame(b"43%b[%b]" % (number, b"true" if ours else b"false"))
+        self._waiting_bytes += len(unit)
+        if self._waiting_bytes > _MOST_WAITING_BYTES:
+            self.step = Step.STRANGER
+        self.waiting.append(unit)
+        return b""
