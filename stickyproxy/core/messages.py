@@ -8,10 +8,13 @@ import zlib
 from typing import Final
 
 CLOSE: Final = 0x88
-"""First byte of a Close frame."""
+PING: Final = 0x89
+"""First bytes of Close and Ping frames."""
 
-_CONTROL: Final = frozenset((0x8, 0x9, 0xA))
-_OPCODES: Final = frozenset((0x0, 0x1, 0x2)) | _CONTROL
+CONTROL: Final = 0x08
+"""Is set in the first byte of every control frame, and of no other that is not lost."""
+
+_OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
 _WHOLE: Final = frozenset((0x81, 0x82, 0xC1, 0xC2, 0x88, 0x89, 0x8A))
 """First bytes of frames that are a whole message, or a control frame."""
 
@@ -33,7 +36,7 @@ def is_message(data: bytes, *, masked: bool) -> bool:
     head = 6 if masked else 2
     if length < 126:
         return size == head + length
-    return length == 126 and data[0] & 0x0F < 0x8 and size == head + 2 + int.from_bytes(data[2:4], "big")
+    return length == 126 and not data[0] & CONTROL and size == head + 2 + int.from_bytes(data[2:4], "big")
 
 
 def short_text(frame: bytes) -> bytes:
@@ -75,6 +78,11 @@ def text_frame(text: bytes) -> bytes:
     """Build a server's frame of a text message of up to 65,535 bytes."""
     size = len(text)
     return (bytes((0x81, size)) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")) + text
+
+
+def pong_frame(ping: bytes) -> bytes:
+    """Build a client's answer to a server's Ping frame; masked, by a key that changes nothing."""
+    return bytes((0x8A, 0x80 | ping[1])) + bytes(4) + ping[2:]
 
 
 def close_code(frame: bytes) -> int:
@@ -160,7 +168,7 @@ class Cutter:
         if end == 0:
             self._needed = len(held) + 1
             return False
-        control = held[at] & 0x0F in _CONTROL
+        control = bool(held[at] & CONTROL)
         if end > len(held) and (end > self._most or self.passing):
             if not control:
                 self._open = not held[at] & 0x80
@@ -200,7 +208,7 @@ class Cutter:
         first, second = held[at], held[at + 1]
         opcode, length = first & 0x0F, second & 0x7F
         odd = first & 0x30 or opcode not in _OPCODES or bool(second & 0x80) is not self._masked
-        if opcode in _CONTROL:
+        if opcode & CONTROL:
             odd = odd or not first & 0x80 or length > 125 or first & _COMPRESSED
         else:
             odd = odd or (opcode == 0) is not self._open or (opcode == 0 and first & _COMPRESSED)

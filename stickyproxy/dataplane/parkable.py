@@ -9,7 +9,17 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from stickyproxy.core.messages import CLOSE, Cutter, close_code, is_message, read_text, short_text
+from stickyproxy.core.messages import (
+    CLOSE,
+    CONTROL,
+    PING,
+    Cutter,
+    close_code,
+    is_message,
+    pong_frame,
+    read_text,
+    short_text,
+)
 from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
 from stickyproxy.core.tunnels import End, read_close
 from stickyproxy.dataplane.tunnel import Leg, Tunnel
@@ -22,6 +32,7 @@ _GOING_AWAY = 1001
 7.4.1). Engine.IO's own close, when it misses its heartbeats, has none."""
 
 _PING, _PONG, _DISCONNECT = b"2", b"3", b"41"
+_PONG_FRAME = 0x8A
 _CLOSED = b"\x88\x00"
 _LONGEST_GREETING = 4096
 _LONGEST_HELD_BYTES = 1 << 20
@@ -178,8 +189,8 @@ class ParkableTunnel(Tunnel):
     """
 
     __slots__ = (
-        "_awaiting", "_flowing", "_goodbye", "_owed", "_reading_paused", "away_since", "departed", "extensions",
-        "followed", "opening", "parking", "refused_polls", "tail", "who",
+        "_awaiting", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "away_since", "departed",
+        "extensions", "followed", "opening", "parking", "refused_polls", "tail", "who",
     )  # fmt: skip
 
     client_leg = _ClientLeg
@@ -202,6 +213,7 @@ class ParkableTunnel(Tunnel):
         self._owed = 0  # heartbeats that were answered for the browser, whose answers may still come
         self._flowing = True  # what comes is given to the browser's connection at once
         self._goodbye = False
+        self._ping = b""  # of the WebSocket itself, that the browser has not answered
         self._reading_paused = False  # of the backend's leg
 
     # What the browser sends.
@@ -218,10 +230,13 @@ class ParkableTunnel(Tunnel):
         if upstream is None or upstream.transport.is_closing():
             return
         if whole:
-            if piece[0] == CLOSE:
-                self._client_closes(piece)
-                return
-            if text := short_text(piece):
+            if piece[0] & CONTROL:
+                if piece[0] == CLOSE:
+                    self._client_closes(piece)
+                    return
+                if piece[0] == _PONG_FRAME:
+                    self._ping = b""
+            elif text := short_text(piece):
                 if text == _PONG:
                     self._answered(piece)
                     return
@@ -274,8 +289,9 @@ class ParkableTunnel(Tunnel):
         if not whole:
             self._lose(piece)
             return
-        if piece[0] == CLOSE and self.said is None:
-            self.said = read_close(piece, by_client=False)
+        if piece[0] & CONTROL:
+            self._backend_controls(piece)
+            return
         if self.opening is None:
             self.opening = self.parking.share(read_opening(read_text(piece, _LONGEST_GREETING) or b""))
             self.followed &= self.opening is not None
@@ -305,6 +321,30 @@ class ParkableTunnel(Tunnel):
             self.keep_less()
         elif self.parking.kept_bytes > self.parking.settings.total_bytes:
             self.parking.make_room(self)
+
+    def _backend_controls(self, frame: bytes) -> None:
+        """Pass a control frame on; a ping that no browser is there to answer is answered here (RFC 6455 section 5.5.2).
+
+        uvicorn sends one every 20 s and gives up 20 s later (ws_ping_interval, ws_ping_timeout).
+        """
+        leg = self.downstream
+        if frame[0] == CLOSE and self.said is None:
+            self.said = read_close(frame, by_client=False)
+        if frame[0] == PING:
+            self._ping = frame
+            if self.away_since:
+                self._answer_ping()
+        if leg is not None:
+            if frame[0] == CLOSE and not self._flowing:  # what was kept for it comes first
+                self.flow()
+            leg.transport.write(frame)
+
+    def _answer_ping(self) -> None:
+        """Answer the WebSocket's own last ping in the browser's place."""
+        upstream, ping = self.upstream, self._ping
+        if ping and upstream is not None and not upstream.transport.is_closing():
+            self._ping = b""
+            upstream.transport.write(pong_frame(ping))
 
     def _lose(self, piece: bytes) -> None:
         """Pass on what cannot be kept: until the next heartbeat is answered, a browser that goes is not waited for."""
@@ -396,6 +436,7 @@ class ParkableTunnel(Tunnel):
         self._awaiting = False
         self._owed += 1
         self._answer()
+        self._answer_ping()
         self.away_since = self.parking.time()
         self.parking.went(self)
 
@@ -420,6 +461,7 @@ class ParkableTunnel(Tunnel):
         if self._awaiting:
             self._awaiting = False
             self._answer()
+        self._answer_ping()
         self._owed = 0
         self._flowing = False
         if self.tail is not None:
