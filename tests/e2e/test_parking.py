@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -20,14 +18,6 @@ from .harness import PAGE_LIMIT_MS, Proxy, Replica, addresses, running_proxy, ru
 from .parking import WAYS, Outcome, Parkable, Way, survive
 from .prepared import NotInstallableError, prepared_python
 from .wire import Wire, running_wire
-
-pytestmark = pytest.mark.skipif(
-    "--park"
-    not in subprocess.run(
-        [sys.executable, "-m", "stickyproxy", "run", "--help"], capture_output=True, text=True
-    ).stdout,
-    reason="until `--park` is there",
-)
 
 APP = Path(__file__).parent / "apps" / "parked.py"
 
@@ -72,24 +62,33 @@ def ports_of(replicas: Sequence[Replica]) -> list[int]:
     return [replica.port for replica in replicas]
 
 
-def metric(proxy: Proxy, name: str) -> float:
-    """Read a metric's value, summed over its labels; 0 where it has none yet."""
+def metrics(proxy: Proxy) -> dict[str, float]:
+    """Read what the proxy tells of parking, a line of the exposition each."""
     with urllib.request.urlopen(f"http://127.0.0.1:{proxy.admin_port}/metrics", timeout=30) as answer:
         text = answer.read().decode()
-    return sum(float(value) for value in re.findall(rf"(?m)^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text))
+    found = re.findall(r"(?m)^stickyproxy_(parked_(?:pages|total|(?:returned|released)_total).*) ([0-9.e+]+)$", text)
+    assert found, "nothing about parking among the metrics"
+    return {name: float(value) for name, value in found}
+
+
+def returned(told: dict[str, float]) -> float:
+    """Sum the returns by every kind of connection."""
+    return sum(value for name, value in told.items() if name.startswith("parked_returned_total"))
+
+
+def released(proxy: Proxy) -> dict[str, float]:
+    """Return how many pages were let go by reason, without those for which none was."""
+    prefix = 'parked_released_total{reason="'
+    told = {name.removeprefix(prefix)[:-2]: value for name, value in metrics(proxy).items() if name.startswith(prefix)}
+    return {reason: value for reason, value in told.items() if value}
 
 
 async def parked(proxy: Proxy, count: int) -> None:
     """Wait until so many pages are parked."""
     deadline = time.monotonic() + 30
-    while metric(proxy, "stickyproxy_parked_pages") != count:
-        assert time.monotonic() < deadline, f"expected {count} parked pages, found {await all_of(proxy)}"
+    while metrics(proxy)["parked_pages"] != count:
+        assert time.monotonic() < deadline, f"expected {count} parked pages, found {metrics(proxy)}"
         await asyncio.sleep(0.1)  # a metric has no event to wait for
-
-
-async def all_of(proxy: Proxy) -> dict[str, float]:
-    names = ("parked_pages", "parked_total", "parked_returned_total", "parked_dropped_total")
-    return {name: metric(proxy, f"stickyproxy_{name}") for name in names}
 
 
 async def is_deleted(page: Parkable, limit_s: float = GONE_LIMIT_S) -> bool:
@@ -125,11 +124,11 @@ async def test_pages_survive_ten_seconds_without_their_network(
     cases: list[tuple[Way, float]] = [(way, 10.0) for way in WAYS]
     with running_proxy(tmp_path, addresses(replicas), "--park", str(PARK_S)) as proxy:
         found = await survive_all(launch, proxy, replicas, cases)
-        told = await all_of(proxy)
+        told = metrics(proxy)
     assert {case: str(outcome) for case, outcome in found.items() if not outcome.kept} == {}
     assert told["parked_pages"] == 0
     assert told["parked_total"] >= len(cases)
-    assert told["parked_returned_total"] >= len(cases)
+    assert returned(told) >= len(cases)
 
 
 async def test_without_parking_pages_are_lost_after_ten_seconds(
@@ -139,7 +138,7 @@ async def test_without_parking_pages_are_lost_after_ten_seconds(
     cases: list[tuple[Way, float]] = [("cut-new", 10.0), ("reset", 10.0), ("frozen", 10.0)]
     with running_proxy(tmp_path, addresses(replicas)) as proxy:
         found = await survive_all(launch, proxy, replicas, cases)
-        assert metric(proxy, "stickyproxy_parked_total") == 0
+        assert metrics(proxy)["parked_total"] == 0
     assert [case for case, outcome in found.items() if outcome.kept] == []
 
 
@@ -173,7 +172,7 @@ async def test_a_page_that_says_good_bye_is_not_parked(
         page = await Parkable.begin(await context.new_page(), proxy.url, ports_of(replicas))
         await go_away(page.page)
         assert await is_deleted(page), "its replica kept the page"
-        assert metric(proxy, "stickyproxy_parked_pages") == 0
+        assert metrics(proxy)["parked_pages"] == 0
         await context.close()
 
 
@@ -218,7 +217,7 @@ async def test_a_page_that_is_reloaded_while_it_is_parked_is_let_go(
             await page.page.reload(timeout=PAGE_LIMIT_MS)
             assert await is_deleted(page), "its replica kept the page"
             await expect(page.page.get_by_test_id("serial")).not_to_have_text(page.serial)
-            assert metric(proxy, "stickyproxy_parked_pages") == 0
+            assert released(proxy) == {"reloaded": 1}
 
 
 async def test_a_browser_that_comes_back_too_late_loads_its_page_anew(
@@ -227,7 +226,7 @@ async def test_a_browser_that_comes_back_too_late_loads_its_page_anew(
     with running_proxy(tmp_path, addresses(replicas), "--park", "5") as proxy:
         async with parked_page(browser, proxy, replicas) as (page, wire):
             assert await is_deleted(page, 5 + GONE_LIMIT_S), "its replica kept the page"
-            assert metric(proxy, "stickyproxy_parked_dropped_total") == 1
+            assert released(proxy) == {"timeout": 1}
             wire.restore("another network")
             await expect(page.page.get_by_test_id("serial")).not_to_have_text(page.serial)
             await page.page.get_by_test_id("increment").click()
@@ -263,7 +262,7 @@ async def test_a_page_whose_replica_dies_while_it_is_parked_is_loaded_from_anoth
             lost = await page.page.get_by_test_id("replica").inner_text()
             next(replica for replica in replicas if replica.name == lost).process.kill()
             await parked(proxy, 0)
-            assert metric(proxy, "stickyproxy_parked_dropped_total") == 1
+            assert released(proxy) == {"backend": 1}
             wire.restore("another network")
             await expect(page.page.get_by_test_id("replica")).not_to_have_text(lost)
             await page.page.get_by_test_id("increment").click()
