@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from stickyproxy.core.messages import (
     CLOSE,
     CONTROL,
+    LONG_MESSAGES,
     LONGEST_SHORT,
     PING,
     Cutter,
@@ -36,6 +37,9 @@ _PING, _PONG, _DISCONNECT = b"2", b"3", b"41"
 _PONG_FRAME = 0x8A
 _CLOSED = b"\x88\x00"
 _LONGEST_GREETING = 4096
+_UNCOUNTED_BYTES = 4096
+"""Of messages that went straight through, before they are counted as kept."""
+
 _LONGEST_HELD_BYTES = 1 << 20
 """A client's message is held until it is whole up to NiceGUI's longest (max_http_buffer_size)."""
 
@@ -58,11 +62,13 @@ class _ParkableLeg(Leg):
             cutter = self.cutter = Cutter(masked=self.masked, most=self.longest_bytes)
         pieces = cutter.feed(data)
         if cutter.lost:
-            self.tunnel.followed = self.tunnel.sails = False
+            self.tunnel.followed = False
+        self.tunnel.review()
         for piece, whole in pieces:
             self.sent(piece, whole=whole)
         if cutter.idle:
             self.cutter = None
+            self.tunnel.review()
         self.tunnel.holds()
 
     @property
@@ -91,21 +97,31 @@ class _ParkableLeg(Leg):
 
 
 class _ClientLeg(_ParkableLeg):
-    """The browser's; one that has been replaced is heard no more."""
+    """The browser's; one that has been replaced is heard no more.
 
-    __slots__ = ()
+    `through`: messages that are not short go straight through; nothing here has to know what they say.
+    """
+
+    __slots__ = ("through",)
     masked = True
+
+    def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
+        super().__init__(transport, tunnel)
+        self.through = False
 
     def data_received(self, data: bytes) -> None:
         """Pass messages on, each as soon as it is whole."""
-        size, tunnel = len(data), self.tunnel
+        size = len(data)
         self.received_bytes += size
-        if self.cutter is not None or not is_message(data, masked=True):
-            self._cut(data)
-        elif size > LONGEST_SHORT and tunnel.knows_client and self is tunnel.downstream and not data[0] & CONTROL:
-            self.other.transport.write(data)  # as most: nothing here has to know what it says
-        else:
+        if self.through and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
+            length = data[1] - 0x80
+            if length + 6 == size if length < 126 else length == 126 and size == 8 + (data[2] << 8 | data[3]):
+                self.other.transport.write(data)
+                return
+        if self.cutter is None and is_message(data, masked=True):
             self.sent(data, whole=True)
+        else:
+            self._cut(data)
 
     @property
     def current(self) -> bool:
@@ -144,27 +160,36 @@ class _ClientLeg(_ParkableLeg):
 
 
 class _BackendLeg(_ParkableLeg):
-    """The backend's, which outlives the browser's."""
+    """The backend's, which outlives the browser's.
 
-    __slots__ = ()
+    `units`: the tail's, where messages that are not short are kept and go straight through; else None. `uncounted_to`:
+    the received bytes at which they are counted.
+    """
+
+    __slots__ = ("uncounted_to", "units")
     masked = False
+
+    def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
+        super().__init__(transport, tunnel)
+        self.units: list[bytes] | None = None
+        self.uncounted_to = 0
 
     def data_received(self, data: bytes) -> None:
         """Pass messages on, each as soon as it is whole."""
-        size, tunnel = len(data), self.tunnel
+        size, units = len(data), self.units
         self.received_bytes += size
-        if self.cutter is not None or not is_message(data, masked=False):
-            self._cut(data)
-        elif size > LONGEST_SHORT and tunnel.sails and not data[0] & CONTROL:  # as most, so it stands here
-            parking, tail = tunnel.parking, tunnel.tail
-            if tail is None:
-                tail = tunnel.tail = Tail()
-            kept = parking.kept_bytes = parking.kept_bytes + tail.keep(data)
-            self.other.transport.write(data)
-            if tail.size > parking.page_bytes or kept > parking.total_bytes:
-                tunnel.limit()
-        else:
+        if units is not None and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
+            length = data[1]
+            if length + 2 == size if length < 126 else length == 126 and size == 4 + (data[2] << 8 | data[3]):
+                units.append(data)
+                self.other.transport.write(data)
+                if self.received_bytes > self.uncounted_to:
+                    self.tunnel.count()
+                return
+        if self.cutter is None and is_message(data, masked=False):
             self.sent(data, whole=True)
+        else:
+            self._cut(data)
 
     @property
     def longest_bytes(self) -> int:
@@ -203,17 +228,15 @@ class _BackendLeg(_ParkableLeg):
 class ParkableTunnel(Tunnel):
     """The tunnel of a NiceGUI page's socket with `--park`.
 
-    `who`: the document and the tab that it belongs to, as far as it is known; `knows_client`: nothing more is to be
-    read from the client but short messages; `sails`: nor from the backend, whose messages are given to the browser at
-    once. `opening`: of its Engine.IO session (`read_opening`), None until it has come. `extensions`: the line that was
-    agreed on. `tail`: what the browser may not have received; None where that is nothing. `away_since`: when the
-    browser was found to be away, 0 while it is there. `departed`: its leg has ended. `refused_polls`: times it tried
-    to come back by polling.
+    `who`: the document and the tab that it belongs to, as far as it is known. `opening`: of its Engine.IO session
+    (`read_opening`), None until it has come. `extensions`: the line that was agreed on. `tail`: what the browser may
+    not have received; None where that is nothing. `away_since`: when the browser was found to be away, 0 while it is
+    there. `departed`: its leg has ended. `refused_polls`: times it tried to come back by polling.
     """
 
     __slots__ = (
         "_awaiting", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "away_since", "departed",
-        "extensions", "followed", "knows_client", "opening", "parking", "refused_polls", "sails", "tail", "who",
+        "extensions", "followed", "opening", "parking", "refused_polls", "tail", "who",
     )  # fmt: skip
 
     client_leg = _ClientLeg
@@ -225,8 +248,6 @@ class ParkableTunnel(Tunnel):
         """Begin; called before anything has passed."""
         self.parking = parking
         self.who = who
-        self.knows_client = bool(who.document)
-        self.sails = False
         self.extensions = extensions
         self.opening: bytes | None = None
         self.tail: Tail | None = Tail(fresh=True)
@@ -241,8 +262,24 @@ class ParkableTunnel(Tunnel):
         self._ping = b""  # of the WebSocket itself, that the browser has not answered
         self._reading_paused = False  # of the backend's leg
 
-    def _sail(self) -> None:
-        self.sails = self.followed and self._flowing and self.opening is not None and not self.departed
+    def review(self) -> None:
+        """Judge anew which messages can go straight through; called whenever that may have changed."""
+        downstream, upstream, tail = self.downstream, self.upstream, self.tail
+        if type(downstream) is _ClientLeg:
+            downstream.through = self.followed and bool(self.who.document) and downstream.cutter is None
+        if type(upstream) is _BackendLeg:
+            swift = self.followed and self._flowing and self.opening is not None and upstream.cutter is None
+            units = tail.units if tail is not None and swift and not tail.useless and not self.departed else None
+            if units is not None and upstream.units is None:
+                upstream.uncounted_to = upstream.received_bytes + _UNCOUNTED_BYTES
+            upstream.units = units
+
+    def count(self) -> None:
+        """Count what went straight through."""
+        if self.tail is not None and self.upstream is not None:
+            self.parking.kept_bytes += self.tail.count()
+            self.upstream.uncounted_to = self.upstream.received_bytes + _UNCOUNTED_BYTES
+        self.limit()
 
     # What the browser sends.
 
@@ -273,7 +310,7 @@ class ParkableTunnel(Tunnel):
                 said = read_handshake(read_text(piece, _LONGEST_GREETING) or b"")
                 if said is not None:
                     self.who = said[1]
-                    self.knows_client = bool(self.who.document)
+                    self.review()
         upstream.transport.write(piece)
 
     def _answered(self, pong: bytes) -> None:
@@ -293,6 +330,7 @@ class ParkableTunnel(Tunnel):
     def _forget_idle_tail(self) -> None:
         if self.tail is not None and self.tail.idle and self._flowing:
             self.tail = None
+        self.review()
 
     def _client_closes(self, frame: bytes) -> None:
         """Take the browser's Close frame: a good-bye, or the word of a page that means to come back."""
@@ -324,7 +362,6 @@ class ParkableTunnel(Tunnel):
         if self.opening is None:
             self.opening = self.parking.share(read_opening(read_text(piece, _LONGEST_GREETING) or b""))
             self.followed &= self.opening is not None
-            self._sail()
         if not self.followed:
             self._lose(piece)
             return
@@ -355,6 +392,7 @@ class ParkableTunnel(Tunnel):
             self.keep_less()
         elif self.parking.kept_bytes > self.parking.total_bytes:
             self.parking.make_room(self)
+        self.review()
 
     def _backend_controls(self, frame: bytes) -> None:
         """Pass a control frame on; a ping that no browser is there to answer is answered here (RFC 6455 section 5.5.2).
@@ -393,6 +431,7 @@ class ParkableTunnel(Tunnel):
             leg.transport.write(b"".join(tail.units[tail.sent :]))
             tail.sent = len(tail.units)
         self.parking.kept_bytes -= tail.drop()
+        self.review()
         leg.transport.write(piece)
 
     def keep_less(self) -> None:
@@ -412,20 +451,20 @@ class ParkableTunnel(Tunnel):
     def hold_back(self) -> None:
         """Keep what comes; the browser's connection takes no more for now."""
         self._flowing = False
-        self._sail()
         if self.tail is None:
             self.tail = Tail()
         self.tail.sent = len(self.tail.units)
+        self.review()
         self.holds()
 
     def flow(self) -> None:
         """Send what was kept meanwhile, and what comes from now on at once."""
         tail, leg = self.tail, self.downstream
         self._flowing = True
-        self._sail()
         if tail is not None and leg is not None and (units := tail.units[tail.sent :]):
             leg.transport.write(b"".join(units))
         self._forget_idle_tail()
+        self.review()
         self._resume_reading()
         self.holds()
 
@@ -499,13 +538,14 @@ class ParkableTunnel(Tunnel):
             del self.upstream.other
         del leg.other
         leg.cutter = None
+        leg.through = False
         if self._awaiting:
             self._awaiting = False
             self._answer()
         self._answer_ping()
         self._owed = 0
         self._flowing = False
-        self._sail()
+        self.review()
         if self.tail is not None:
             self.parking.kept_bytes -= self.tail.rewind()
         self._resume_reading()
@@ -567,7 +607,8 @@ class ParkableTunnel(Tunnel):
 
     def _settle(self) -> None:
         """Hold nothing back any more."""
-        self.followed = self.knows_client = self.sails = False
+        self.followed = False
+        self.review()
         if self.witness is not None:
             self.witness()
         leg, tail = self.downstream, self.tail
