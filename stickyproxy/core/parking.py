@@ -138,38 +138,46 @@ def is_stateless(extensions: bytes) -> bool:
 class Tail:
     """What has been sent to a browser, or is to be sent, since it last answered a heartbeat.
 
-    `units`: whole messages, heartbeats among them. `sent`: so many of them were given to the connection that is there;
+    `units`: whole messages, heartbeats among them, to which who is in a hurry may append, while that is not `useless`,
+    if `count` is called before long. `sent`: so many of them were given to the connection that is there;
     kept only while that takes nothing. `gap`: something before them is missing, until a heartbeat among them has been
-    answered; before the next heartbeat there is no use in keeping anything. `size`: bytes of memory.
+    answered; before the next heartbeat it is `useless` to keep anything. `size`: bytes of memory, as counted.
     """
 
-    __slots__ = ("_fresh", "_ping", "_pings", "_unmatched", "_useless", "gap", "sent", "size", "units")
+    __slots__ = ("_counted", "_fresh", "_ping", "_pings", "_unmatched", "gap", "sent", "size", "units", "useless")
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.units: list[bytes] = []
         self.sent = 0
         self.size = 0
         self.gap = False
-        self._useless = False
+        self.useless = False
+        self._counted = 0  # so many of the units are in `size`
         self._ping = b""
         self._pings = 0  # heartbeats among the units, which all stand there in the first one's bytes
         self._unmatched = 0  # heartbeats that the browser has yet to answer, of those that are here no more
         self._fresh = fresh  # the greetings of a new socket may be among them
 
+    def count(self) -> int:
+        """Count what has been appended; give the bytes that it takes."""
+        new = self.units[self._counted :]
+        self._counted += len(new)
+        more = sum(map(len, new)) + len(new) * OVERHEAD_BYTES
+        self.size += more
+        return more
+
     def keep(self, unit: bytes, *, unsent: bool = False) -> int:
         """Add a message; give the bytes that it takes. One that is of no use is left out, unless it is `unsent`."""
-        if self._useless and not unsent:
+        if self.useless and not unsent:
             return 0
         self.units.append(unit)
-        size = len(unit) + OVERHEAD_BYTES
-        self.size += size
-        return size
+        return self.count()
 
     def keep_ping(self, unit: bytes) -> int:
         """Add a heartbeat."""
         self._ping = self._ping or unit
         self._pings += 1
-        self._useless = False
+        self.useless = False
         return self.keep(self._ping)
 
     def acknowledge(self) -> int:
@@ -180,13 +188,14 @@ class Tail:
         if not self._pings:  # an answer to nothing
             return 0
         self._pings -= 1
-        count = self.units.index(self._ping) + 1
+        more, count = self.count(), self.units.index(self._ping) + 1
         freed = sum(map(len, self.units[:count])) + count * OVERHEAD_BYTES
         del self.units[:count]
+        self._counted -= count
         self.sent = max(0, self.sent - count)
         self.size -= freed
         self.gap = self._fresh = False
-        return freed
+        return freed - more
 
     def drop(self) -> int:
         """Keep nothing of what has been sent so far; give the bytes it frees."""
@@ -194,8 +203,8 @@ class Tail:
         self._pings = 0
         freed, self.size = self.size, 0
         self.units.clear()
-        self.sent = 0
-        self.gap = self._useless = True
+        self.sent = self._counted = 0
+        self.gap = self.useless = True
         return freed
 
     def rewind(self) -> int:
@@ -206,9 +215,9 @@ class Tail:
             first = [unit for unit in units[:_GREETING_COUNT] if not _is_greeting(unit)]
             units[:_GREETING_COUNT] = first
             self._fresh = False
-        self.units = units
-        self.size = sum(map(len, units)) + len(units) * OVERHEAD_BYTES
-        self.sent = self._unmatched = self._pings = 0
+        self.units[:] = units
+        self.size = self.sent = self._counted = self._unmatched = self._pings = 0
+        self.count()
         return before - self.size
 
     @property
