@@ -46,7 +46,10 @@ def pushed(number: int) -> bytes:
     return server(large(number))
 
 
-async def slow(stage: Stage, settings: Settings = parking(page_bytes=PAGE_BYTES), name: Name = IMPLICIT) -> Page:
+LITTLE = parking(page_bytes=PAGE_BYTES)
+
+
+async def slow(stage: Stage, settings: Settings = LITTLE, name: Name = IMPLICIT) -> Page:
     """Open a page whose browser takes little at a time."""
     backend = await stage.backend(receive_buffer=SMALL)
     running = await stage.proxy(backend, settings=settings)
