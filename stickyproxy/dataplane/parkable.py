@@ -82,8 +82,8 @@ class _ParkableLeg(Leg):
 
     @property
     def longest_bytes(self) -> int:
-        """Give the size up to which a message is held until it is whole."""
-        return _LONGEST_HELD_BYTES
+        """Give the size up to which a message is held until it is whole: only a page's, as others stream."""
+        return _LONGEST_HELD_BYTES if self.tunnel.page else 0
 
     def sent(self, piece: bytes, *, whole: bool) -> None:
         """Take a message, or a piece of one that cannot be held."""
