@@ -172,7 +172,7 @@ async def test_parked_pages_are_told_and_nothing_of_them_without_parking(browser
                 await expect(page.locator("#f-parked-returned")).to_have_text("1")
                 await expect(page.locator("#f-parked-released")).to_have_text("0")
                 await expect(page.locator("#parking-why")).to_have_text(
-                    "1 time since the start a page was parked; none was let go."
+                    "A page was parked 1 time since the start; none was let go."
                 )
                 await expect(page.locator("#recent")).to_contain_text("Parked pages: 1 came back.")
                 await visit.click(1)

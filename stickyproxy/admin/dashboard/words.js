@@ -97,7 +97,7 @@ export function letGo(ever, released) {
   const parts = Object.entries(released)
     .filter(([, number]) => number > 0)
     .map(([reason, number]) => `${count(number)} ${RELEASES[reason] ?? reason}`);
-  const were = `${counted(ever, "time")} since the start a page was parked`;
+  const were = `A page was parked ${counted(ever, "time")} since the start`;
   return parts.length ? `${were}. Let go: ${parts.join(", ")}.` : `${were}; none was let go.`;
 }
 
