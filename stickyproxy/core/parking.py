@@ -133,22 +133,26 @@ class Tail:
     """What has been sent to a browser, or is to be sent, since it last answered a heartbeat.
 
     `units`: whole messages, heartbeats among them. `sent`: so many of them were given to the connection that is there;
-    kept only while that takes nothing. `gap`: something before them is missing. `size`: bytes of memory.
+    kept only while that takes nothing. `gap`: something before them is missing, until a heartbeat among them has been
+    answered; before the next heartbeat there is no use in keeping anything. `size`: bytes of memory.
     """
 
-    __slots__ = ("_fresh", "_ping", "_unmatched", "gap", "sent", "size", "units")
+    __slots__ = ("_fresh", "_ping", "_unmatched", "_useless", "gap", "sent", "size", "units")
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.units: list[bytes] = []
         self.sent = 0
         self.size = 0
         self.gap = False
+        self._useless = False
         self._ping = b""
         self._unmatched = 0  # heartbeats that the browser has yet to answer, of those that are here no more
         self._fresh = fresh  # the greetings of a new socket may be among them
 
-    def keep(self, unit: bytes) -> int:
-        """Add a message; give the bytes that it takes."""
+    def keep(self, unit: bytes, *, unsent: bool = False) -> int:
+        """Add a message; give the bytes that it takes. One that is of no use is left out, unless it is `unsent`."""
+        if self._useless and not unsent:
+            return 0
         self.units.append(unit)
         size = len(unit) + OVERHEAD_BYTES
         self.size += size
@@ -157,6 +161,7 @@ class Tail:
     def keep_ping(self, unit: bytes) -> int:
         """Add a heartbeat."""
         self._ping = unit
+        self._useless = False
         return self.keep(unit)
 
     def acknowledge(self) -> int:
@@ -181,7 +186,7 @@ class Tail:
         freed, self.size = self.size, 0
         self.units.clear()
         self.sent = 0
-        self.gap = True
+        self.gap = self._useless = True
         return freed
 
     def rewind(self) -> int:

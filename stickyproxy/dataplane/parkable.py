@@ -302,7 +302,7 @@ class ParkableTunnel(Tunnel):
         if tail is None:
             tail = self.tail = Tail()
         if short_text(piece) != _PING:
-            size = tail.keep(piece)
+            size = tail.keep(piece, unsent=not self._flowing)
         elif self.departed:
             self._answer()
             return

@@ -168,6 +168,8 @@ class Parking:
         if tunnel.departed or reason in (Release.TIMEOUT, Release.RELOADED):
             self.forget(tunnel)
             tunnel.close(End.CLIENT)
+            if tunnel.downstream is not None:
+                tunnel.downstream.transport.abort()  # what waits there would never be taken
         else:
             self._forget_away(tunnel)
             tunnel.away_since = 0.0
