@@ -39,6 +39,7 @@ class Parking:
     def __init__(self, proxy: "Proxy") -> None:
         self._proxy = proxy
         self.settings = proxy.settings.parking
+        self.page_bytes, self.total_bytes = self.settings.page_bytes, self.settings.total_bytes
         self.time = proxy.time
         self.open = True
         self.kept_bytes = 0
@@ -176,9 +177,9 @@ class Parking:
 
     def make_room(self, tunnel: ParkableTunnel) -> None:
         """Keep less: too much is kept in all, `tunnel`'s among it."""
-        while self.kept_bytes > self.settings.total_bytes and self.away:
+        while self.kept_bytes > self.total_bytes and self.away:
             self.let_go(next(iter(self.away)), Release.MEMORY)
-        if self.kept_bytes > self.settings.total_bytes:
+        if self.kept_bytes > self.total_bytes:
             tunnel.keep_less()
 
     def sweep(self, now: float) -> None:

@@ -87,7 +87,6 @@ def main() -> None:
     ui.run(
         host="127.0.0.1",
         port=arguments.port,
-        storage_secret="the same in every replica",
         reload=False,
         show=False,
         tailwind=False,
