@@ -18,8 +18,14 @@ _OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
 _WHOLE: Final = frozenset((0x81, 0x82, 0xC1, 0xC2, 0x88, 0x89, 0x8A))
 """First bytes of frames that are a whole message, or a control frame."""
 
+LONG_MESSAGES: Final = frozenset((0x81, 0x82, 0xC1, 0xC2))
+"""First bytes of frames that are a whole message."""
+
 _SHORT_BYTES: Final = 8
 """Most payload bytes of a packet that is read wherever it stands: `2`, `3` and `41`, deflated or not."""
+
+LONGEST_SHORT: Final = 6 + _SHORT_BYTES
+"""Bytes of the longest frame, masked or not, that such a packet can be."""
 
 _COMPRESSED: Final = 0x40
 _DEFLATE_END: Final = b"\x00\x00\xff\xff"
@@ -48,8 +54,11 @@ def short_text(frame: bytes) -> bytes:
 
 
 def read_text(frame: bytes, most: int) -> bytes | None:
-    """Read a text message of one frame; None for everything else, and for what is longer than `most` bytes."""
-    if frame[0] & ~_COMPRESSED != 0x81:
+    """Read a text message of one frame; None for everything else, and for what is longer than `most` bytes.
+
+    What is long is not even unmasked or inflated, as everybody may send it.
+    """
+    if frame[0] & ~_COMPRESSED != 0x81 or len(frame) > 2 * most + 64:
         return None
     length, at = frame[1] & 0x7F, 2
     if length >= 126:

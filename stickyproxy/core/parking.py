@@ -45,6 +45,11 @@ _GREETING_COUNT: Final = 16
 _SERVER_STATELESS, _CLIENT_STATELESS = b"server_no_context_takeover", b"client_no_context_takeover"
 _DEFLATE = b"permessage-deflate; %b; %b" % (_SERVER_STATELESS, _CLIENT_STATELESS)
 _OFFER = re.compile(rb"\r\nsec-websocket-extensions:[^\r]*", re.I)
+_STATELESS = re.compile(
+    rb"(?=.*%b(?:[ \t;]|\Z))(?=.*%b(?:[ \t;]|\Z))\r\n[a-z-]+:[ \t]*permessage-deflate[ \t]*(?:;[^,\r]*)?"
+    % (_SERVER_STATELESS, _CLIENT_STATELESS),
+    re.S,
+)
 
 
 class Release(Enum):
@@ -94,15 +99,17 @@ def read_opening(packet: bytes) -> bytes | None:
 def offer_stateless(head: bytes) -> bytes:
     """Let a request's head offer compression only with messages that can be read each by itself (RFC 7692 section 7.1).
 
-    head: its lines behind the first. Where it offers none it stays as it is; any other extension is left out.
+    head: its lines behind the first. Where it offers none it stays as it is; any other extension is left out, and so is
+    compression with conditions that no browser makes.
     """
-    found = _OFFER.search(head)
-    if found is None:
+    offer = read_extensions(head).lower()
+    if not offer:
         return head
-    if b"permessage-deflate" not in found[0].lower():
-        return head[: found.start()] + head[found.end() :]
-    bits = b"; client_max_window_bits" if b"client_max_window_bits" in found[0].lower() else b""
-    return b"%b\r\nSec-WebSocket-Extensions: %b%b%b" % (head[: found.start()], _DEFLATE, bits, head[found.end() :])
+    head = _OFFER.sub(b"", head)
+    if b"permessage-deflate" not in offer or b"window_bits=" in offer.replace(b" ", b""):
+        return head
+    bits = b"; client_max_window_bits" if b"client_max_window_bits" in offer else b""
+    return b"\r\nSec-WebSocket-Extensions: %b%b%b" % (_DEFLATE, bits, head)
 
 
 def agree_stateless(head: bytes) -> bytes:
@@ -111,77 +118,93 @@ def agree_stateless(head: bytes) -> bytes:
     A server may do so whatever it was offered (RFC 7692 section 7.1.1.2), and what keeps no context can be read by one
     that would. head: its lines, the first one among them.
     """
-    found = _OFFER.search(head)
-    if found is None or b"permessage-deflate" not in found[0].lower() or _CLIENT_STATELESS in found[0].lower():
+    extensions = read_extensions(head)
+    low = extensions.lower()
+    if _CLIENT_STATELESS in low or not is_stateless(b"%b; %b" % (low, _CLIENT_STATELESS)) or not low:
         return head
-    return b"%b; %b%b" % (head[: found.end()], _CLIENT_STATELESS, head[found.end() :])
+    return head.replace(extensions, b"%b; %b" % (extensions, _CLIENT_STATELESS), 1)
 
 
 def read_extensions(head: bytes) -> bytes:
-    """Read from a response's head, or a request's, its line of extensions; empty where there is none."""
-    found = _OFFER.search(head)
-    return found[0] if found else b""
+    """Read from a response's head, or a request's, its lines of extensions; empty where there are none."""
+    return b"".join(_OFFER.findall(head))
 
 
 def is_stateless(extensions: bytes) -> bool:
-    """Say whether by these extensions, agreed on, every message can be read by itself."""
-    low = extensions.lower()
-    return not low or (_SERVER_STATELESS in low and _CLIENT_STATELESS in low)
+    """Say whether by these extensions, agreed on, every message can be read by itself: by one at the most."""
+    return not extensions or _STATELESS.fullmatch(extensions.lower()) is not None
 
 
 class Tail:
     """What has been sent to a browser, or is to be sent, since it last answered a heartbeat.
 
-    `units`: whole messages, heartbeats among them. `sent`: so many of them were given to the connection that is there;
-    kept only while that takes nothing. `gap`: something before them is missing. `size`: bytes of memory.
+    `units`: whole messages, heartbeats among them, to which who is in a hurry may append, while that is not `useless`,
+    if `count` is called before long. `sent`: so many of them were given to the connection that is there;
+    kept only while that takes nothing. `gap`: something before them is missing, until a heartbeat among them has been
+    answered; before the next heartbeat it is `useless` to keep anything. `size`: bytes of memory, as counted.
     """
 
-    __slots__ = ("_fresh", "_ping", "_unmatched", "gap", "sent", "size", "units")
+    __slots__ = ("_counted", "_fresh", "_ping", "_pings", "_unmatched", "gap", "sent", "size", "units", "useless")
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.units: list[bytes] = []
         self.sent = 0
         self.size = 0
         self.gap = False
+        self.useless = False
+        self._counted = 0  # so many of the units are in `size`
         self._ping = b""
+        self._pings = 0  # heartbeats among the units, which all stand there in the first one's bytes
         self._unmatched = 0  # heartbeats that the browser has yet to answer, of those that are here no more
         self._fresh = fresh  # the greetings of a new socket may be among them
 
-    def keep(self, unit: bytes) -> int:
-        """Add a message; give the bytes that it takes."""
+    def count(self) -> int:
+        """Count what has been appended; give the bytes that it takes."""
+        new = self.units[self._counted :]
+        self._counted += len(new)
+        more = sum(map(len, new)) + len(new) * OVERHEAD_BYTES
+        self.size += more
+        return more
+
+    def keep(self, unit: bytes, *, unsent: bool = False) -> int:
+        """Add a message; give the bytes that it takes. One that is of no use is left out, unless it is `unsent`."""
+        if self.useless and not unsent:
+            return 0
         self.units.append(unit)
-        size = len(unit) + OVERHEAD_BYTES
-        self.size += size
-        return size
+        return self.count()
 
     def keep_ping(self, unit: bytes) -> int:
         """Add a heartbeat."""
-        self._ping = unit
-        return self.keep(unit)
+        self._ping = self._ping or unit
+        self._pings += 1
+        self.useless = False
+        return self.keep(self._ping)
 
     def acknowledge(self) -> int:
         """Hear that a heartbeat was answered: what was sent before it has been received. Give the bytes it frees."""
         if self._unmatched:
             self._unmatched -= 1
             return 0
-        try:
-            count = self.units.index(self._ping) + 1
-        except ValueError:  # an answer to nothing
+        if not self._pings:  # an answer to nothing
             return 0
+        self._pings -= 1
+        more, count = self.count(), self.units.index(self._ping) + 1
         freed = sum(map(len, self.units[:count])) + count * OVERHEAD_BYTES
         del self.units[:count]
+        self._counted -= count
         self.sent = max(0, self.sent - count)
         self.size -= freed
         self.gap = self._fresh = False
-        return freed
+        return freed - more
 
     def drop(self) -> int:
         """Keep nothing of what has been sent so far; give the bytes it frees."""
-        self._unmatched += self.units.count(self._ping) if self._ping else 0
+        self._unmatched += self._pings
+        self._pings = 0
         freed, self.size = self.size, 0
         self.units.clear()
-        self.sent = 0
-        self.gap = True
+        self.sent = self._counted = 0
+        self.gap = self.useless = True
         return freed
 
     def rewind(self) -> int:
@@ -192,9 +215,9 @@ class Tail:
             first = [unit for unit in units[:_GREETING_COUNT] if not _is_greeting(unit)]
             units[:_GREETING_COUNT] = first
             self._fresh = False
-        self.units = units
-        self.size = sum(map(len, units)) + len(units) * OVERHEAD_BYTES
-        self.sent = self._unmatched = 0
+        self.units[:] = units
+        self.size = self.sent = self._counted = self._unmatched = self._pings = 0
+        self.count()
         return before - self.size
 
     @property
@@ -219,17 +242,18 @@ class Dialogue:
     """Greets a browser that comes back in the backend's place, until it can be joined to what was kept.
 
     opening: `read_opening`'s. implicit: the socket's query has said who it is. is_ours: judges who says to be back.
-    `waiting` holds what it sent that is for the backend, in order.
+    `waiting` holds what it sent that is for the backend, in order; `waiting_bytes` of memory.
     """
 
-    __slots__ = ("_implicit", "_is_ours", "_waiting_bytes", "step", "waiting")
+    __slots__ = ("_connected", "_implicit", "_is_ours", "step", "waiting", "waiting_bytes")
 
     def __init__(self, *, implicit: bool, is_ours: Callable[[Who], bool]) -> None:
         self._implicit = implicit
         self._is_ours = is_ours
         self.step = Step.OPEN
         self.waiting: list[bytes] = []
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
+        self._connected = False
 
     @staticmethod
     def greeting(opening: bytes, sid: bytes) -> bytes:
@@ -239,17 +263,18 @@ class Dialogue:
     def feed(self, unit: bytes, sid: bytes) -> bytes:
         """Take a whole message of the browser's; give what it is answered."""
         packet = (read_text(unit, _LONGEST_PACKET) or b"") if self.step is Step.OPEN else b""
-        if packet[:2] == b"40":
+        if packet[:2] == b"40" and not self._connected:
+            self._connected = True
             if self._implicit:
                 self.step = Step.RETURNED
             return text_frame(b'40{"sid":"%b"}' % sid)
-        if not self._implicit and (said := read_handshake(packet)):
+        if self._connected and (said := read_handshake(packet)):
             number, who = said
             ours = self._is_ours(who)
             self.step = Step.RETURNED if ours else Step.STRANGER
             return text_frame(b"43%b[%b]" % (number, b"true" if ours else b"false"))
-        self._waiting_bytes += len(unit)
-        if self._waiting_bytes > _MOST_WAITING_BYTES:
+        self.waiting_bytes += len(unit) + OVERHEAD_BYTES
+        if self.waiting_bytes > _MOST_WAITING_BYTES:
             self.step = Step.STRANGER
         self.waiting.append(unit)
         return b""

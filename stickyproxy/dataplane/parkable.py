@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 from stickyproxy.core.messages import (
     CLOSE,
     CONTROL,
+    LONG_MESSAGES,
+    LONGEST_SHORT,
     PING,
     Cutter,
     close_code,
@@ -35,6 +37,9 @@ _PING, _PONG, _DISCONNECT = b"2", b"3", b"41"
 _PONG_FRAME = 0x8A
 _CLOSED = b"\x88\x00"
 _LONGEST_GREETING = 4096
+_UNCOUNTED_BYTES = 4096
+"""Of messages that went straight through, before they are counted as kept."""
+
 _LONGEST_HELD_BYTES = 1 << 20
 """A client's message is held until it is whole up to NiceGUI's longest (max_http_buffer_size)."""
 
@@ -51,14 +56,6 @@ class _ParkableLeg(Leg):
         super().__init__(transport, tunnel)
         self.cutter: Cutter | None = None
 
-    def data_received(self, data: bytes) -> None:
-        """Pass messages on, each as soon as it is whole."""
-        self.received_bytes += len(data)
-        if self.cutter is None and is_message(data, masked=self.masked):
-            self.sent(data, whole=True)
-        else:
-            self._cut(data)
-
     def _cut(self, data: bytes) -> None:
         cutter = self.cutter
         if cutter is None:
@@ -66,10 +63,12 @@ class _ParkableLeg(Leg):
         pieces = cutter.feed(data)
         if cutter.lost:
             self.tunnel.followed = False
+        self.tunnel.review()
         for piece, whole in pieces:
             self.sent(piece, whole=whole)
         if cutter.idle:
             self.cutter = None
+            self.tunnel.review()
         self.tunnel.holds()
 
     @property
@@ -98,10 +97,31 @@ class _ParkableLeg(Leg):
 
 
 class _ClientLeg(_ParkableLeg):
-    """The browser's; one that has been replaced is heard no more."""
+    """The browser's; one that has been replaced is heard no more.
 
-    __slots__ = ()
+    `through`: messages that are not short go straight through; nothing here has to know what they say.
+    """
+
+    __slots__ = ("through",)
     masked = True
+
+    def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
+        super().__init__(transport, tunnel)
+        self.through = False
+
+    def data_received(self, data: bytes) -> None:
+        """Pass messages on, each as soon as it is whole."""
+        size = len(data)
+        self.received_bytes += size
+        if self.through and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
+            length = data[1] - 0x80
+            if length + 6 == size if length < 126 else length == 126 and size == 8 + (data[2] << 8 | data[3]):
+                self.other.transport.write(data)
+                return
+        if self.cutter is None and is_message(data, masked=True):
+            self.sent(data, whole=True)
+        else:
+            self._cut(data)
 
     @property
     def current(self) -> bool:
@@ -140,15 +160,41 @@ class _ClientLeg(_ParkableLeg):
 
 
 class _BackendLeg(_ParkableLeg):
-    """The backend's, which outlives the browser's."""
+    """The backend's, which outlives the browser's.
 
-    __slots__ = ()
+    `units`: the tail's, where messages that are not short are kept and go straight through; else None. `uncounted_to`:
+    the received bytes at which they are counted.
+    """
+
+    __slots__ = ("uncounted_to", "units")
     masked = False
+
+    def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
+        super().__init__(transport, tunnel)
+        self.units: list[bytes] | None = None
+        self.uncounted_to = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Pass messages on, each as soon as it is whole."""
+        size, units = len(data), self.units
+        self.received_bytes += size
+        if units is not None and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
+            length = data[1]
+            if length + 2 == size if length < 126 else length == 126 and size == 4 + (data[2] << 8 | data[3]):
+                units.append(data)
+                self.other.transport.write(data)
+                if self.received_bytes > self.uncounted_to:
+                    self.tunnel.count()
+                return
+        if self.cutter is None and is_message(data, masked=False):
+            self.sent(data, whole=True)
+        else:
+            self._cut(data)
 
     @property
     def longest_bytes(self) -> int:
         """Give the size up to which a message can be kept."""
-        return self.tunnel.parking.settings.page_bytes
+        return self.tunnel.parking.page_bytes
 
     def sent(self, piece: bytes, *, whole: bool) -> None:
         """Take a message of the backend's."""
@@ -216,6 +262,25 @@ class ParkableTunnel(Tunnel):
         self._ping = b""  # of the WebSocket itself, that the browser has not answered
         self._reading_paused = False  # of the backend's leg
 
+    def review(self) -> None:
+        """Judge anew which messages can go straight through; called whenever that may have changed."""
+        downstream, upstream, tail = self.downstream, self.upstream, self.tail
+        if type(downstream) is _ClientLeg:
+            downstream.through = self.followed and bool(self.who.document) and downstream.cutter is None
+        if type(upstream) is _BackendLeg:
+            swift = self.followed and self._flowing and self.opening is not None and upstream.cutter is None
+            units = tail.units if tail is not None and swift and not tail.useless and not self.departed else None
+            if units is not None and upstream.units is None:
+                upstream.uncounted_to = upstream.received_bytes + _UNCOUNTED_BYTES
+            upstream.units = units
+
+    def count(self) -> None:
+        """Count what went straight through."""
+        if self.tail is not None and self.upstream is not None:
+            self.parking.kept_bytes += self.tail.count()
+            self.upstream.uncounted_to = self.upstream.received_bytes + _UNCOUNTED_BYTES
+        self.limit()
+
     # What the browser sends.
 
     def take_held(self, data: bytes) -> None:
@@ -245,6 +310,7 @@ class ParkableTunnel(Tunnel):
                 said = read_handshake(read_text(piece, _LONGEST_GREETING) or b"")
                 if said is not None:
                     self.who = said[1]
+                    self.review()
         upstream.transport.write(piece)
 
     def _answered(self, pong: bytes) -> None:
@@ -264,6 +330,7 @@ class ParkableTunnel(Tunnel):
     def _forget_idle_tail(self) -> None:
         if self.tail is not None and self.tail.idle and self._flowing:
             self.tail = None
+        self.review()
 
     def _client_closes(self, frame: bytes) -> None:
         """Take the browser's Close frame: a good-bye, or the word of a page that means to come back."""
@@ -302,7 +369,7 @@ class ParkableTunnel(Tunnel):
         if tail is None:
             tail = self.tail = Tail()
         if short_text(piece) != _PING:
-            size = tail.keep(piece)
+            size = tail.keep(piece, unsent=not self._flowing)
         elif self.departed:
             self._answer()
             return
@@ -317,10 +384,15 @@ class ParkableTunnel(Tunnel):
         self.parking.kept_bytes += size
         if leg is not None and self._flowing:
             leg.transport.write(piece)
-        if tail.size > self.parking.settings.page_bytes:
+        self.limit()
+
+    def limit(self) -> None:
+        """Keep less if it is too much."""
+        if self.tail is not None and self.tail.size > self.parking.page_bytes:
             self.keep_less()
-        elif self.parking.kept_bytes > self.parking.settings.total_bytes:
+        elif self.parking.kept_bytes > self.parking.total_bytes:
             self.parking.make_room(self)
+        self.review()
 
     def _backend_controls(self, frame: bytes) -> None:
         """Pass a control frame on; a ping that no browser is there to answer is answered here (RFC 6455 section 5.5.2).
@@ -359,6 +431,7 @@ class ParkableTunnel(Tunnel):
             leg.transport.write(b"".join(tail.units[tail.sent :]))
             tail.sent = len(tail.units)
         self.parking.kept_bytes -= tail.drop()
+        self.review()
         leg.transport.write(piece)
 
     def keep_less(self) -> None:
@@ -381,6 +454,7 @@ class ParkableTunnel(Tunnel):
         if self.tail is None:
             self.tail = Tail()
         self.tail.sent = len(self.tail.units)
+        self.review()
         self.holds()
 
     def flow(self) -> None:
@@ -390,6 +464,7 @@ class ParkableTunnel(Tunnel):
         if tail is not None and leg is not None and (units := tail.units[tail.sent :]):
             leg.transport.write(b"".join(units))
         self._forget_idle_tail()
+        self.review()
         self._resume_reading()
         self.holds()
 
@@ -410,6 +485,11 @@ class ParkableTunnel(Tunnel):
         return held + super().waiting_bytes
 
     # Going and coming back.
+
+    @property
+    def seated(self) -> bool:
+        """Say whether there is a client, who has a place."""
+        return not self.departed
 
     @property
     def can_park(self) -> bool:
@@ -458,12 +538,14 @@ class ParkableTunnel(Tunnel):
             del self.upstream.other
         del leg.other
         leg.cutter = None
+        leg.through = False
         if self._awaiting:
             self._awaiting = False
             self._answer()
         self._answer_ping()
         self._owed = 0
         self._flowing = False
+        self.review()
         if self.tail is not None:
             self.parking.kept_bytes -= self.tail.rewind()
         self._resume_reading()
@@ -526,6 +608,7 @@ class ParkableTunnel(Tunnel):
     def _settle(self) -> None:
         """Hold nothing back any more."""
         self.followed = False
+        self.review()
         if self.witness is not None:
             self.witness()
         leg, tail = self.downstream, self.tail

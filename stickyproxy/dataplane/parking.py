@@ -35,6 +35,7 @@ class Parking:
     def __init__(self, proxy: "Proxy") -> None:
         self._proxy = proxy
         self.settings = proxy.settings.parking
+        self.page_bytes, self.total_bytes = self.settings.page_bytes, self.settings.total_bytes
         self.time = proxy.time
         self.open = True
         self.kept_bytes = 0
@@ -160,15 +161,17 @@ class Parking:
         if tunnel.departed or reason in (Release.TIMEOUT, Release.RELOADED):
             self.forget(tunnel)
             tunnel.close(End.CLIENT)
+            if tunnel.downstream is not None:
+                tunnel.downstream.transport.abort()  # what waits there would never be taken
         else:
             self._forget_away(tunnel)
             tunnel.away_since = 0.0
 
     def make_room(self, tunnel: ParkableTunnel) -> None:
         """Keep less: too much is kept in all, `tunnel`'s among it."""
-        while self.kept_bytes > self.settings.total_bytes and self.away:
+        while self.kept_bytes > self.total_bytes and self.away:
             self.let_go(next(iter(self.away)), Release.MEMORY)
-        if self.kept_bytes > self.settings.total_bytes:
+        if self.kept_bytes > self.total_bytes:
             tunnel.keep_less()
 
     def expire(self, now: float) -> None:

@@ -266,7 +266,11 @@ class Proxy:
     def leave_place(self, place: bytes | None) -> None:
         """Free a place."""
         self.admission.left(place)
-        if not self.admission.places.taken:
+        self._look_who_is_there()
+
+    def _look_who_is_there(self) -> None:
+        """Tell when the last has left; a page that is let go has no place, but its backend's side has yet to end."""
+        if not (self.admission.places.taken or self.tunnels):
             self._ending.nobody_is_there()
 
     def tunnel_made(self, tunnel: Tunnel) -> None:
@@ -347,7 +351,10 @@ class Proxy:
         self.tunnel_idle_checks.pop(tunnel, None)
         self.buffered.hold(tunnel, 0)
         self.tunnels.discard(tunnel)
-        self.leave_place(tunnel.place)
+        if tunnel.seated:
+            self.leave_place(tunnel.place)
+        else:
+            self._look_who_is_there()
 
     def _line_dropped(self) -> None:
         self.counters.log_dropped += 1

@@ -226,6 +226,11 @@ class Tunnel:
         self._owner.tunnel_flows(self)
 
     @property
+    def seated(self) -> bool:
+        """Say whether its client has a place."""
+        return True
+
+    @property
     def waiting_bytes(self) -> int:
         """Count the bytes that wait here for either side."""
         return sum(leg.transport.get_write_buffer_size() for leg in (self.upstream, self.downstream) if leg is not None)
