@@ -199,7 +199,7 @@ class Parkable:
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
             return [*faults, f"new document ({self.reason()})"], 0
-        faults += _gaps(seen)
+        faults += gaps(seen)
         if seen["popup"]:
             faults.append("popup stays")
         kept = await self.kept()
@@ -213,7 +213,7 @@ class Parkable:
         return faults, len(seen["numbers"])
 
 
-def _gaps(seen: dict[str, Any]) -> list[str]:
+def gaps(seen: dict[str, Any]) -> list[str]:
     """Compare the numbers that came with 1, 2, 3 and so on: scripts that ran, lines of the log, the counter."""
     numbers: list[int] = seen["numbers"]
     wanted = range(1, max(numbers, default=0) + 1)

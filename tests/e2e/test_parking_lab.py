@@ -1,12 +1,13 @@
-"""The lab's wire does to connections what networks do, or its verdicts on what comes through mean nothing."""
+"""The lab of parking: its wire does to connections what networks do, and no update can be missing unseen."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
 import pytest
 
+from .parking import LOG_LINES, gaps
 from .wire import UPGRADE, Wire, running_wire
 
 LIMIT_S = 20.0
@@ -47,7 +48,7 @@ async def far() -> AsyncIterator[Far]:
     yield far
     server.close()
     for writer in far.writers:
-        writer.transport.abort()
+        await drop(writer)
     await server.wait_closed()
 
 
@@ -63,9 +64,17 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
+async def drop(writer: asyncio.StreamWriter) -> None:
+    """End a connection, and wait until it is gone."""
+    writer.close()
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
 async def connect(stack: AsyncExitStack, wire: Wire) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
-    stack.callback(writer.transport.abort)
+    stack.push_async_callback(drop, writer)
     return reader, writer
 
 
@@ -165,3 +174,29 @@ async def test_a_break_resets_both_ends_and_every_attempt_until_it_is_over(
     assert await is_reset(reader)
     wire.restore("same network")
     await through(stack, wire, far)
+
+
+def seen(numbers: Iterable[int], lines: Iterable[int]) -> dict[str, list[object]]:
+    return {"numbers": list(numbers), "lines": [f"line {number}" for number in lines]}
+
+
+@pytest.mark.parametrize("count", [1, LOG_LINES, LOG_LINES + 50])
+def test_a_page_that_has_every_update_once_has_no_fault(count: int) -> None:
+    shown = range(max(1, count - LOG_LINES + 1), count + 1)
+    assert gaps(seen(range(1, count + 1), shown)) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "lines", "fault"),
+    [
+        ([1, 2, 4], [1, 2, 3, 4], "missing 1"),
+        ([1, 2, 2, 3], [1, 2, 3], "doubled 1"),
+        ([1, 3, 2], [1, 2, 3], "out of order"),
+        ([1, 2, 3], [1, 3], "other lines in the log than should be: 2 of 3"),
+        ([1, 2, 3], [1, 2, 2, 3], "other lines in the log than should be: 4 of 3"),
+        ([1, 2, 3], [1], "the log ends with line 1 of 3"),
+        ([1, 2, 3], [], "the log ends with line 0 of 3"),
+    ],
+)
+def test_every_kind_of_hole_is_a_fault(numbers: list[int], lines: list[int], fault: str) -> None:
+    assert fault in gaps(seen(numbers, lines))
