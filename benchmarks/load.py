@@ -188,10 +188,10 @@ class WebSocketClient(Client):
         if not self._open:
             self._finish_handshake(data)
             return
-        if not self._beat and data.endswith(wire.WS_HEARTBEAT):
+        if not self._beat and (data.startswith(wire.WS_HEARTBEAT) or data.endswith(wire.WS_HEARTBEAT)):
             self._beat = True
             self._transport.write(wire.WS_HEARTBEAT_ANSWER)
-            data = data[: -len(wire.WS_HEARTBEAT)]
+            data = data.removeprefix(wire.WS_HEARTBEAT).removesuffix(wire.WS_HEARTBEAT)
             if not data:
                 return
         if data != wire.WS_SERVER_FRAME:

@@ -94,6 +94,8 @@ def _backends(backends: Iterable[BackendStatus]) -> Iterator[Metric]:
         phases.add_metric([b.name, b.phase.value], 1)
     yield phases
     yield _labelled_gauge("backend_pages", "Open pages by backend.", "backend", {b.name: b.pages for b in backends})
+    parked = {b.name: b.parked for b in backends}
+    yield _labelled_gauge("backend_parked_pages", "Of the open pages, those parked (--park).", "backend", parked)
     tunnels = {b.name: b.tunnels for b in backends}
     yield _labelled_gauge("backend_tunnels", "Open tunnels by backend.", "backend", tunnels)
     ejected = {b.name: int(b.ejected) for b in backends}

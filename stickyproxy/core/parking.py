@@ -15,9 +15,10 @@ from urllib.parse import unquote_to_bytes
 
 from stickyproxy.core.messages import read_text, text_frame
 
-PATIENCE_S: Final = 1.4
+PATIENCE_S: Final = 1.0
 """How long a browser may take to answer a heartbeat before it is answered in its place: below the 2 s after which
-NiceGUI gives a socket up (its ping_timeout, `max(reconnect_timeout * 0.4, 2)`)."""
+NiceGUI gives a socket up (its ping_timeout, `max(reconnect_timeout * 0.4, 2)`), with as much again for a busy machine.
+Being answered for costs a browser that is only slow nothing."""
 
 OVERHEAD_BYTES: Final = 64
 """Of memory for each message that is kept."""

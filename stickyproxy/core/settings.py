@@ -121,9 +121,10 @@ class ParkingSettings:
 
     park_s: float = 0.0
     """0: not at all. Off, since a tab that vanishes without a word holds its state in the app for so long."""
-    page_bytes: int = 2 << 20
-    """Kept for one page: five lines a second are some 200 KiB in five minutes."""
-    total_bytes: int = 64 << 20
+    page_bytes: int = 8 << 20
+    """Kept for one page: a log that gets five lines a second is sent in some 3 MiB in five minutes, since NiceGUI names
+    all of its lines with each new one."""
+    total_bytes: int = 128 << 20
     """Kept for all pages together, browsers that are there included: what they have not acknowledged yet."""
     pages: int = 1000
     """Most pages that are parked at the same time."""

@@ -56,6 +56,15 @@ class _ParkableLeg(Leg):
         super().__init__(transport, tunnel)
         self.cutter: Cutter | None = None
 
+    def _take(self, data: bytes) -> None:
+        """Pass messages on, each as soon as it is whole."""
+        if self.cutter is None and is_message(data, masked=self.masked):
+            self.sent(data, whole=True)
+        else:
+            self._cut(data)
+        if not self.tunnel.followed:
+            self.tunnel.become_plain()
+
     def _cut(self, data: bytes) -> None:
         cutter = self.cutter
         if cutter is None:
@@ -73,8 +82,8 @@ class _ParkableLeg(Leg):
 
     @property
     def longest_bytes(self) -> int:
-        """Give the size up to which a message is held until it is whole."""
-        return _LONGEST_HELD_BYTES
+        """Give the size up to which a message is held until it is whole: only a page's, as others stream."""
+        return _LONGEST_HELD_BYTES if self.tunnel.page else 0
 
     def sent(self, piece: bytes, *, whole: bool) -> None:
         """Take a message, or a piece of one that cannot be held."""
@@ -118,10 +127,7 @@ class _ClientLeg(_ParkableLeg):
             if length + 6 == size if length < 126 else length == 126 and size == 8 + (data[2] << 8 | data[3]):
                 self.other.transport.write(data)
                 return
-        if self.cutter is None and is_message(data, masked=True):
-            self.sent(data, whole=True)
-        else:
-            self._cut(data)
+        self._take(data)
 
     @property
     def current(self) -> bool:
@@ -187,10 +193,7 @@ class _BackendLeg(_ParkableLeg):
                 if self.received_bytes > self.uncounted_to:
                     self.tunnel.count()
                 return
-        if self.cutter is None and is_message(data, masked=False):
-            self.sent(data, whole=True)
-        else:
-            self._cut(data)
+        self._take(data)
 
     @property
     def longest_bytes(self) -> int:
@@ -641,9 +644,18 @@ class ParkableTunnel(Tunnel):
 
     def replace_legs(self, replace: Callable[[Leg], Leg]) -> None:
         """Let other legs take over, which know nothing of parking: this page is about to leave its backend."""
-        if not self.departed:
-            self._settle()
-            super().replace_legs(replace)
+        if self.departed:
+            return
+        stalled = not self._flowing
+        self._settle()
+        super().replace_legs(replace)
+        if stalled and self.downstream is not None:  # of which its transport tells only once
+            self.downstream.pause_writing()
+
+    def become_plain(self) -> None:
+        """Be a tunnel like any other, since this turns out to be no page's socket, or is none any more."""
+        if self.witness is None and type(self.upstream) is _BackendLeg:
+            self.replace_legs(lambda leg: Leg(leg.transport, self))
 
     def _settle(self) -> None:
         """Hold nothing back any more."""

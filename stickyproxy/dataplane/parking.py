@@ -5,10 +5,11 @@ is let go ends as without parking.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.nicegui import asks_implicitly
 from stickyproxy.core.parking import PATIENCE_S, Release, read_who
 from stickyproxy.core.tunnels import End
@@ -23,6 +24,9 @@ _SHARED_LIMIT = 256
 _LET_GO_AT_ONCE = 64
 
 _REFUSED_POLLS = 3
+
+_TELL_EVERY_S = 60.0
+"""Between two events of pages that were let go at a limit: where one is too low, that goes on and on."""
 
 
 class Parking:
@@ -45,6 +49,8 @@ class Parking:
         self._openings: dict[bytes, bytes] = {}
         self._expected: deque[tuple[float, ParkableTunnel]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._over_limit: Counter[Release] = Counter()  # let go at a limit, and not told yet
+        self._tell_after = 0.0
 
     def share(self, opening: bytes | None) -> bytes | None:
         """Give an equal value that others have too, where there is one."""
@@ -164,6 +170,8 @@ class Parking:
         if tunnel not in self.away:
             return
         self._proxy.counters.parked_releases[reason.value] += 1
+        if reason in (Release.MEMORY, Release.PAGES):
+            self._over_limit[reason] += 1
         if tunnel.departed or reason in (Release.TIMEOUT, Release.RELOADED):
             self.forget(tunnel)
             tunnel.close(End.CLIENT)
@@ -179,6 +187,15 @@ class Parking:
             self.let_go(next(iter(self.away)), Release.MEMORY)
         if self.kept_bytes > self.total_bytes:
             tunnel.keep_less()
+
+    def sweep(self, now: float) -> None:
+        """Let go who has been away for too long, and tell who was let go at a limit."""
+        self.expire(now)
+        if self._over_limit and now >= self._tell_after:
+            for reason, count in self._over_limit.items():
+                self._proxy.happenings.add(Happening(Kind.LET_GO, cause=reason.value, count=count))
+            self._over_limit.clear()
+            self._tell_after = now + _TELL_EVERY_S
 
     def expire(self, now: float) -> None:
         """Let go who has been away for too long."""

@@ -385,7 +385,7 @@ class Proxy:
             self.happenings.add(Happening(Kind.LOST, self.name_of(absence.identity), cause=absence.end.value))
         self.drains.wake()
         if self.parking is not None:
-            self.parking.expire(now)
+            self.parking.sweep(now)
         if self.sidecar is not None:
             self.sidecar.sweep()
         self.failures.sweep(now)
