@@ -24,7 +24,7 @@ from stickyproxy.core.messages import (
 )
 from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
 from stickyproxy.core.tunnels import End, read_close
-from stickyproxy.dataplane.tunnel import Leg, Tunnel
+from stickyproxy.dataplane.tunnel import LINGER_S, Leg, Tunnel
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.parking import Parking
@@ -82,8 +82,8 @@ class _ParkableLeg(Leg):
 
     @property
     def longest_bytes(self) -> int:
-        """Give the size up to which a message is held until it is whole."""
-        return _LONGEST_HELD_BYTES
+        """Give the size up to which a message is held until it is whole: only a page's, as others stream."""
+        return _LONGEST_HELD_BYTES if self.tunnel.page else 0
 
     def sent(self, piece: bytes, *, whole: bool) -> None:
         """Take a message, or a piece of one that cannot be held."""
@@ -169,14 +169,15 @@ class _BackendLeg(_ParkableLeg):
     """The backend's, which outlives the browser's.
 
     `units`: the tail's, where messages that are not short are kept and go straight through; else None. `uncounted_to`:
-    the received bytes at which they are counted.
+    the received bytes at which they are counted. `stalled`: the backend takes nothing for now.
     """
 
-    __slots__ = ("uncounted_to", "units")
+    __slots__ = ("stalled", "uncounted_to", "units")
     masked = False
 
     def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
         super().__init__(transport, tunnel)
+        self.stalled = False
         self.units: list[bytes] | None = None
         self.uncounted_to = 0
 
@@ -212,11 +213,13 @@ class _BackendLeg(_ParkableLeg):
 
     def pause_writing(self) -> None:
         """Stop reading from the browser, if there is one."""
+        self.stalled = True
         if not self.tunnel.departed:
             super().pause_writing()
 
     def resume_writing(self) -> None:
         """Go on reading from the browser, if there is one."""
+        self.stalled = False
         if not self.tunnel.departed:
             super().resume_writing()
 
@@ -321,11 +324,16 @@ class ParkableTunnel(Tunnel):
         if self.tail is not None:
             self.parking.kept_bytes -= self.tail.acknowledge()
             self._forget_idle_tail()
-        self._awaiting = False
         if self._owed:
             self._owed -= 1
-        elif self.upstream is not None:
-            self.upstream.transport.write(pong)
+        else:
+            self._awaiting = False
+            if self.upstream is not None:
+                self.upstream.transport.write(pong)
+        self._heard()
+
+    def _heard(self) -> None:
+        """Hear that a browser which was thought to be away is there."""
         if since := self.away_since:
             self.away_since = 0.0
             self.parking.came_back(self, since, joined=False)
@@ -342,14 +350,21 @@ class ParkableTunnel(Tunnel):
         leg = self.downstream
         if leg is None or self._goodbye or not self.can_park:
             self._goodbye = True
+            self._heard()
             if self.said is None:
                 self.said = read_close(frame, by_client=True)
             if self.upstream is not None:
                 self.upstream.transport.write(frame)
             return
-        leg.transport.write(_CLOSED)
+        waits = leg.transport.get_write_buffer_size() > 0  # nobody takes it any more, and it shall not stay in memory
+        if not waits:
+            leg.transport.write(_CLOSED)
         self.depart()
-        leg.transport.close()
+        if waits:
+            leg.transport.abort()
+        else:
+            leg.transport.close()
+            asyncio.get_running_loop().call_later(LINGER_S, leg.transport.abort)
 
     # What the backend sends.
 
@@ -436,20 +451,29 @@ class ParkableTunnel(Tunnel):
         self.parking.kept_bytes -= tail.drop()
         self.review()
         leg.transport.write(piece)
+        if not self._flowing:
+            self._pause_reading()
 
     def keep_less(self) -> None:
         """Keep less: too much has come for this page, or for all together, since its browser last answered."""
-        upstream = self.upstream
         self.parking.let_go(self, Release.MEMORY)
         if self.departed:
             return
         if self._flowing:
             if self.tail is not None:
                 self.parking.kept_bytes -= self.tail.drop()
-        elif upstream is not None and not self._reading_paused and not upstream.transport.is_closing():
-            self._reading_paused = True
-            upstream.transport.pause_reading()
-            self.stalled()
+        else:
+            self._pause_reading()
+
+    def stay(self) -> None:
+        """Be as without parking until the browser answers a heartbeat."""
+        self.away_since = 0.0
+        tail = self.tail
+        if tail is not None and self._flowing:
+            self.parking.kept_bytes -= tail.drop()
+        elif tail is not None:
+            tail.gap = True
+        self.review()
 
     def hold_back(self) -> None:
         """Keep what comes; the browser's connection takes no more for now."""
@@ -458,7 +482,7 @@ class ParkableTunnel(Tunnel):
             self.tail = Tail()
         self.tail.sent = len(self.tail.units)
         self.review()
-        self.holds()
+        self.stalled()
 
     def flow(self) -> None:
         """Send what was kept meanwhile, and what comes from now on at once."""
@@ -466,10 +490,17 @@ class ParkableTunnel(Tunnel):
         self._flowing = True
         if tail is not None and leg is not None and (units := tail.units[tail.sent :]):
             leg.transport.write(b"".join(units))
-        self._forget_idle_tail()
-        self.review()
-        self._resume_reading()
+        if self._flowing:  # else it has been held back again by now
+            self._forget_idle_tail()
+            self._resume_reading()
         self.holds()
+
+    def _pause_reading(self) -> None:
+        upstream = self.upstream
+        if upstream is not None and not self._reading_paused and not upstream.transport.is_closing():
+            self._reading_paused = True
+            upstream.transport.pause_reading()
+            self.stalled()
 
     def _resume_reading(self) -> None:
         if self._reading_paused and self.upstream is not None and not self.upstream.transport.is_closing():
@@ -486,6 +517,13 @@ class ParkableTunnel(Tunnel):
         """Count the bytes that wait here for either side, but for those that are kept."""
         held = sum(leg.held_bytes for leg in (self.upstream, self.downstream) if isinstance(leg, _ParkableLeg))
         return held + super().waiting_bytes
+
+    @property
+    def at_rest(self) -> bool:
+        """Say whether all legs that are there take what comes."""
+        if self.departed:
+            return self.upstream is not None and not self.upstream.transport.get_write_buffer_size()
+        return super().at_rest
 
     # Going and coming back.
 
@@ -571,6 +609,8 @@ class ParkableTunnel(Tunnel):
         leg.cutter = cutter
         leg.other, upstream.other = upstream, leg
         transport.set_protocol(leg)
+        if upstream.stalled:
+            transport.pause_reading()
         self.departed = False
         self.refused_polls = 0
         since, self.away_since = self.away_since, 0.0
@@ -583,7 +623,7 @@ class ParkableTunnel(Tunnel):
         """Release what a lost leg frees."""
         super().leg_lost(leg)
         if self.downstream is None and self.upstream is None:
-            self.parking.forget(self)
+            self.parking.backend_lost(self)
 
     def backend_lost(self, error: Exception | None) -> None:
         """End a tunnel whose browser is away."""
@@ -626,18 +666,18 @@ class ParkableTunnel(Tunnel):
         leg, tail = self.downstream, self.tail
         if leg is not None and tail is not None:
             if not self._flowing:
-                self._flowing = True
                 leg.transport.write(b"".join(tail.units[tail.sent :]))
+                self._pause_reading()  # until the browser takes that, as with every tunnel
             self.parking.kept_bytes -= tail.drop()
-            self._resume_reading()
         for side in (self.upstream, self.downstream):
             if isinstance(side, _ParkableLeg):
                 side.flush()
         self.parking.forget(self)
 
     def drop(self) -> None:
-        """Give up a browser that has been slow for longest; its page can still come back."""
-        if self.can_park and self.downstream is not None:
-            self.downstream.transport.abort()
+        """Give up a browser that is slow; its page can still come back, unless it is the backend that is slow."""
+        upstream, downstream = self.upstream, self.downstream
+        if downstream is not None and upstream is not None and self.can_park and not upstream.stalled:
+            downstream.transport.abort()
         else:
             super().drop()

@@ -102,7 +102,10 @@ class Parking:
         if tunnel is None or who is None or not tunnel.can_park or who.document not in (b"", tunnel.who.document):
             return False
         tunnel.refused_polls += 1
-        return tunnel.refused_polls <= _REFUSED_POLLS
+        if tunnel.refused_polls > _REFUSED_POLLS:
+            self.let_go(tunnel, Release.RELOADED)
+            return False
+        return True
 
     # Browsers that go and come.
 
@@ -135,8 +138,11 @@ class Parking:
         if tunnel.log is not None:
             tunnel.log.ended(End.CLIENT, self.time(), *tunnel.moved_bytes)
             tunnel.log = None
-        proxy.watched_tunnels.pop(tunnel, None)
-        proxy.buffered.hold(tunnel, 0)
+        if tunnel.at_rest:
+            proxy.watched_tunnels.pop(tunnel, None)
+            proxy.buffered.hold(tunnel, tunnel.waiting_bytes)
+        else:
+            proxy.tunnel_stalled(tunnel)
         proxy.leave_place(tunnel.place)
         tunnel.place = None
 
@@ -173,7 +179,7 @@ class Parking:
                 tunnel.downstream.transport.abort()  # what waits there would never be taken
         else:
             self._forget_away(tunnel)
-            tunnel.away_since = 0.0
+            tunnel.stay()
 
     def make_room(self, tunnel: ParkableTunnel) -> None:
         """Keep less: too much is kept in all, `tunnel`'s among it."""

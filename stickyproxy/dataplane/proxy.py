@@ -364,7 +364,7 @@ class Proxy:
         if self.takes(unwritten, tunnel.unwritten):
             self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
         else:
-            tunnel.abort(End.IDLE)
+            tunnel.drop()
 
     def tunnel_idle_check(self, tunnel: Tunnel) -> None:
         """Close a tunnel in which no byte has moved for too long, or look again when that could be so."""

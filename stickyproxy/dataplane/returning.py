@@ -62,3 +62,5 @@ class Returning(Sending):
             downstream.return_to(takeover.tunnel, takeover.waiting, takeover.rest)
         elif step is not Step.OPEN:  # it is a stranger, or the backend has gone meanwhile
             downstream.break_off(reset=False)
+        elif takeover.waiting_bytes:
+            downstream.account()

@@ -303,6 +303,8 @@ class Sending:
     def waiting_bytes(self) -> int:
         """Count the bytes that wait for a connection, or for a backend that does not take them yet."""
         waiting = len(self._unsent)
+        if self.takeover is not None:
+            waiting += self.takeover.waiting_bytes
         return waiting + (self.upstream.transport.get_write_buffer_size() if self.upstream is not None else 0)
 
     def _send_again(self, lost: Upstream) -> bool:

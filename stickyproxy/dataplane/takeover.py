@@ -66,6 +66,11 @@ class Takeover:
         return self._dialogue.waiting
 
     @property
+    def waiting_bytes(self) -> int:
+        """Count the memory for what it has sent."""
+        return self._dialogue.waiting_bytes + self._cutter.held_bytes
+
+    @property
     def rest(self) -> Cutter | None:
         """Give what holds the beginning of the browser's next message."""
         return None if self._cutter.idle else self._cutter
@@ -74,7 +79,7 @@ class Takeover:
         """Take bytes of the browser's; say how far it has come, and what it is answered."""
         answers: list[bytes] = []
         for unit, whole in self._cutter.feed(data):
-            if not whole or (unit[0] == CLOSE and self._dialogue.step is Step.OPEN):
+            if not whole or unit[0] == CLOSE:  # it leaves again, without having been there
                 return Step.STRANGER, b"".join(answers)
             answers.append(self._dialogue.feed(unit, self._sid))
         return self._dialogue.step, b"".join(answers)

@@ -282,7 +282,7 @@ class Tunnel:
                 leg.transport.close()
 
     def drop(self) -> None:
-        """End at once: too much waits for slow peers, and this one has been slow for longest."""
+        """End at once: a peer takes nothing, or has been slow for longest where too much waits for slow ones."""
         self.abort(End.IDLE)
 
     def abort(self, end: End) -> None:

@@ -40,6 +40,9 @@ CLICK_LIMIT_S: Final = 5.0
 GOES_ON_LIMIT_S: Final = 5.0
 """For the timer to show three more numbers; it ticks every 0.2 s."""
 
+LOG_LINES: Final = 100
+"""That the page's log shows."""
+
 TYPED: Final = "typed before the outage"
 
 _PREPARE: Final = """
@@ -196,7 +199,7 @@ class Parkable:
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
             return [*faults, f"new document ({self.reason()})"], 0
-        faults += _gaps(seen)
+        faults += gaps(seen)
         if seen["popup"]:
             faults.append("popup stays")
         kept = await self.kept()
@@ -210,7 +213,7 @@ class Parkable:
         return faults, len(seen["numbers"])
 
 
-def _gaps(seen: dict[str, Any]) -> list[str]:
+def gaps(seen: dict[str, Any]) -> list[str]:
     """Compare the numbers that came with 1, 2, 3 and so on: scripts that ran, lines of the log, the counter."""
     numbers: list[int] = seen["numbers"]
     wanted = range(1, max(numbers, default=0) + 1)
@@ -222,8 +225,11 @@ def _gaps(seen: dict[str, Any]) -> list[str]:
     if not missing and not doubled and numbers != list(wanted):
         faults.append("out of order")
     lines: list[str] = seen["lines"]
-    if lines != [f"line {number}" for number in range(1, len(lines) + 1)] or abs(len(lines) - len(numbers)) > 1:
-        faults.append(f"log has {len(lines)} lines of {len(numbers)}, or others")
+    last = int(lines[-1].removeprefix("line ")) if lines else 0
+    if lines != [f"line {number}" for number in range(max(1, last - LOG_LINES + 1), last + 1)]:
+        faults.append(f"other lines in the log than should be: {len(lines)} of {last}")
+    if abs(last - len(wanted)) > 1:
+        faults.append(f"the log ends with line {last} of {len(wanted)}")
     return faults
 
 

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from .harness import Stage, eventually, request, soon, turns
+from .harness import Stage, eventually, soon, turns
 from .parking import (
-    CONNECTED,
     DEFLATE,
     OPENED,
     PARKING,

@@ -14,6 +14,10 @@ from nicegui import Client, app, ui
 
 TICK_S = 0.2
 
+LOG_LINES = 100
+"""That the log shows. NiceGUI sends the ids of all of them with every line, so that a log without a limit would make
+the page's other updates the smaller part of what is sent."""
+
 
 @dataclasses.dataclass
 class Kept:
@@ -58,7 +62,7 @@ def main() -> None:
         clicks = ui.label("0").props("data-testid=count")
         ui.button("+1", on_click=click).props("data-testid=increment")
         ui.input("text").bind_value(kept, "text").props("data-testid=text")
-        log = ui.log().props("data-testid=log").style("height: 6em")
+        log = ui.log(max_lines=LOG_LINES).props("data-testid=log").style("height: 6em")
         ui.timer(TICK_S, tick)
 
     @ui.page("/other")
