@@ -286,10 +286,10 @@ class Downstream(asyncio.Protocol):
 
     # What the exchange asks for.
 
-    def finished(self, now: float, *, request_done: bool) -> None:
+    def finished(self, now: float) -> None:
         """Go on to the next request: the exchange has ended with a whole response."""
-        self._exchange = None
-        if not request_done:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not exchange.request_done:
             self._unread = self.last = True
         if self._held or self.last or self._ended or self._reading_paused or self.stalled:
             if not self._busy:
