@@ -6,7 +6,6 @@ read.
 """
 
 import re
-from http import HTTPStatus
 from typing import Final, NoReturn
 
 import httptools
@@ -20,8 +19,8 @@ UNTIL_CLOSE: Final = -2
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n")
 
-_COMMON_STATUS_LINES = {b"HTTP/1.1 %d %b" % (s.value, s.phrase.encode()): s.value for s in HTTPStatus}
-"""What nearly all servers write, as `_STATUS_LINE` would read it: to look it up is quicker."""
+_OK = b"HTTP/1.1 200 OK\r\n"
+"""What nearly all answers begin with: to compare costs a third of a match."""
 
 _SEEN = re.compile(
     rb"\r\n(content[-_]length|transfer[-_]encoding|connection|cache-control|keep-alive|proxy-connection|te|upgrade|x-nicegui-content)"
@@ -60,9 +59,8 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
 
     Raises HeadError where it is malformed or ambiguous; the backend's connection must then be closed.
     """
-    minor = True
-    status = _COMMON_STATUS_LINES.get(raw[: raw.find(b"\r\n")], 0)
-    if not status:
+    status, minor = 200, True
+    if raw[: len(_OK)] != _OK:
         line = _STATUS_LINE.match(raw)
         if not line:
             _refuse()

@@ -286,11 +286,13 @@ class Downstream(asyncio.Protocol):
 
     # What the exchange asks for.
 
+    def leave_unread(self) -> None:
+        """Read no more of the request whose answer is about to go out: nobody waits for the rest."""
+        self._unread = self.last = True
+
     def finished(self, now: float) -> None:
         """Go on to the next request: the exchange has ended with a whole response."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None and not exchange.request_done:
-            self._unread = self.last = True
+        self._exchange = None
         if self._held or self.last or self._ended or self._reading_paused or self.stalled:
             if not self._busy:
                 self._advance(b"")

@@ -24,19 +24,13 @@ from stickyproxy.dataplane.watch import TokenReader
 
 _KEPT = Pin.KEPT
 
+_SHORT_S = BUCKETS_S[0]
+
 
 class Exchange(Sending):
     """One request and its response, between its start and its end."""
 
-    _persistent = True
-    """The backend will take another request on this connection, and has sent nothing behind its answer."""
-    _until_close = False
-    """The backend's connection ends with the response's body."""
-    _unframed = False
-    """Only the end of the client's connection tells the body's."""
-    _first_byte = 0.0
-    """When the final response's head was sent, where its end was still to come."""
-    _interims = 0
+    __slots__ = ()
 
     # The response's way.
 
@@ -160,9 +154,7 @@ class Exchange(Sending):
                 self._unframed = downstream.last = True
         if self.request_done:
             downstream.deadline = 0.0
-            if proxy.parting:
-                downstream.last = True
-        else:
+        if proxy.parting or not self.request_done:
             downstream.last = True
         if downstream.last:
             added += b"\r\nConnection: close"
@@ -274,32 +266,38 @@ class Exchange(Sending):
     def _finish(self) -> None:
         """End with a whole response."""
         proxy = self.proxy
-        now = proxy.time()
+        clock = proxy.time  # which is quicker than to call it as if it were a method
+        now = clock()
         if self._first_byte:
             self._count_time(now)
         else:  # as nearly always, so it stands here and not behind a call
             whole, took_s = proxy.counters.whole, now - self.began
-            whole.counts[bisect_left(BUCKETS_S, took_s)] += 1
             whole.sum_s += took_s
+            whole.counts[bisect_left(BUCKETS_S, took_s) if took_s > _SHORT_S else 0] += 1
         if self._flight is not None:
             self._flight.end(now)
-        upstream = self.upstream
+        downstream, upstream = self.downstream, self.upstream
+        if not self.request_done:
+            self._persistent = False
+            downstream.leave_unread()
         if upstream is not None:
             self.upstream = upstream.exchange = None
             # What a backend leaves unread would hold up the next request there, and nobody would hear of that.
-            if self._persistent and self.request_done and not upstream.stalled:
+            if self._persistent and not upstream.stalled:
                 if upstream.reading_paused:
                     upstream.resume_reading()
                 upstream.pool.put(upstream, now)
             else:
                 upstream.transport.abort()
-        self.downstream.finished(now)
+        downstream.finished(now)
 
     def _fail(self, fault: Fault) -> None:
         """End with an answer of our own; nothing of a final response has been sent yet."""
         self._release()
         downstream, head = self.downstream, self.head
-        downstream.last = downstream.last or not self.request_done or self.proxy.parting
+        if not self.request_done:
+            downstream.leave_unread()
+        downstream.last = downstream.last or self.proxy.parting
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
         counters.count_own(fault.status)
