@@ -31,10 +31,6 @@ frozen: the renderer is stopped, as that of a tab in the background of a phone; 
 
 WAYS: Final[tuple[Way, ...]] = get_args(Way)
 
-HANG_S: Final = 20.0
-"""After which socket.io gives an attempt to connect up, and NiceGUI's page reloads itself: nothing on the way can keep
-a page for longer whose attempts hang."""
-
 BACK_LIMIT_S: Final = 30.0
 """After an outage: socket.io waits up to 7.5 s before it tries again, and 20 s for an attempt that hangs."""
 
