@@ -164,12 +164,13 @@ class Parkable:
         arrived = await _until(there, limit_s)
         return time.monotonic() - begun if arrived and not gone else None
 
-    def reason(self) -> str:
-        """Return why the page was loaded anew, in its own words if it said any."""
-        said = [line for line in self.said if line.startswith("reloading because ")]
-        return (
-            said[0].removeprefix("reloading because ").partition(" for clientId")[0] if said else "it did not say why"
-        )
+    def gone(self, seen: dict[str, Any] | None) -> str:
+        """Say what has become of a page that is not there, in its own words if it said any."""
+        if seen is None:
+            return "does not answer"
+        why = [line for line in self.said if line.startswith("reloading because ")]
+        told = why[0].removeprefix("reloading because ").partition(" for clientId")[0] if why else "it did not say why"
+        return f"new document ({told})"
 
     async def judge(self, clicks: int) -> tuple[list[str], int]:
         """Click once more and find all that is wrong with the page; return it and the number of updates it has got."""
@@ -178,7 +179,7 @@ class Parkable:
             faults.append("reloaded")
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
-            return [f"new document ({self.reason()})"], 0
+            return [self.gone(seen)], 0
         with suppress(Error):
             await self.page.get_by_test_id("increment").click(timeout=CLICK_LIMIT_S * 1000)
 
@@ -198,7 +199,7 @@ class Parkable:
             faults.append("timer stands")
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
-            return [*faults, f"new document ({self.reason()})"], 0
+            return [*faults, self.gone(seen)], 0
         faults += gaps(seen)
         if seen["popup"]:
             faults.append("popup stays")
@@ -214,7 +215,7 @@ class Parkable:
 
 
 def gaps(seen: dict[str, Any]) -> list[str]:
-    """Compare the numbers that came with 1, 2, 3 and so on: scripts that ran, lines of the log, the counter."""
+    """Compare the numbers that came with 1, 2, 3 and so on: scripts that ran, and lines of the log."""
     numbers: list[int] = seen["numbers"]
     wanted = range(1, max(numbers, default=0) + 1)
     faults = []
