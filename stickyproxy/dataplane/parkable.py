@@ -24,7 +24,7 @@ from stickyproxy.core.messages import (
 )
 from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
 from stickyproxy.core.tunnels import End, read_close
-from stickyproxy.dataplane.tunnel import LINGER_S, Leg, Tunnel
+from stickyproxy.dataplane.tunnel import Leg, Tunnel
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.parking import Parking
@@ -364,7 +364,7 @@ class ParkableTunnel(Tunnel):
             leg.transport.abort()
         else:
             leg.transport.close()
-            asyncio.get_running_loop().call_later(LINGER_S, leg.transport.abort)
+            self.parking.drop_soon(leg.transport)
 
     # What the backend sends.
 
