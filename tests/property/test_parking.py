@@ -85,11 +85,10 @@ def test_a_tail_is_what_was_sent_since_the_last_answer(steps: list[tuple[str, in
             useless = False
         elif step == "answer":
             total -= tail.acknowledge()
-            if owed:
-                if owed.pop(0) is not None:
-                    count = kept.index(ping) + 1
-                    del kept[:count]
-                    sent, gap = max(0, sent - count), False
+            if owed and owed.pop(0) is not None:
+                count = kept.index(ping) + 1
+                del kept[:count]
+                sent, gap = max(0, sent - count), False
         elif step == "drop":
             total -= tail.drop()
             kept, owed, sent, gap, useless = [], [None for _ in owed], 0, True, True
@@ -358,7 +357,7 @@ class Page:
 
     def app_flush(self, count: int) -> None:
         """Let so many bytes of the app's come to the proxy, if it reads."""
-        if self.upstream.lost or not self.upstream.reads or self.upstream.is_closing() or not self.app_out:
+        if not self.upstream.reads or self.upstream.is_closing() or not (count and self.app_out):
             return
         data, self.app_out = self.app_out[:count], self.app_out[count:]
         self._app_at += len(data)
@@ -397,7 +396,9 @@ class Page:
 
     def browser_flush(self, count: int) -> None:
         connection = self.connection
-        if connection is None or not connection.wire.reads or connection.wire.is_closing() or not connection.out:
+        if connection is None or not connection.wire.reads or connection.wire.is_closing():
+            return
+        if not (count and connection.out):
             return
         data, connection.out = connection.out[:count], connection.out[count:]
         self._click_marks = [mark - len(data) for mark in self._click_marks]
@@ -413,8 +414,9 @@ class Page:
 
 
 sizes = st.sampled_from([0, 1, 20, 100, 500, 3000, 6000])
-pieces = st.sampled_from([1, 2, 3, 7, 100, 1000, 1 << 30])
-which = st.integers(0, 2)
+pieces = st.sampled_from([*[1 << 30] * 6, 0, 1, 3, 7, 100, 1000])
+which = st.sampled_from([0, 0, 0, 0, 1, 2])
+rarely = st.sampled_from([False, False, False, True])
 
 
 class Parked(RuleBasedStateMachine):
@@ -439,26 +441,32 @@ class Parked(RuleBasedStateMachine):
 
     # The apps.
 
-    @rule(which=which, size=sizes, fragments=st.integers(1, 3))
-    def app_pushes(self, which: int, size: int, fragments: int) -> None:
+    @rule(which=which, size=sizes, fragments=st.integers(1, 3), count=pieces)
+    def app_pushes(self, which: int, size: int, fragments: int, count: int) -> None:
         page = self.pages[which]
         text = b"update %d " % page.pushed + bytes(size)
         page.pushed += 1
         if fragments == 1:
             page.say(frame(text), "update")
-            return
-        parts = [text[: size // 2], *[b""] * (fragments - 2), text[size // 2 :]]
-        said = frame(parts[0], TEXT, final=False) + frame(b"", PING)
-        said += b"".join(frame(part, CONTINUATION, final=False) for part in parts[1:-1])
-        page.say(said + frame(parts[-1], CONTINUATION), "update")
+        else:
+            parts = [text[: size // 2], *[b""] * (fragments - 2), text[size // 2 :]]
+            said = frame(parts[0], TEXT, final=False) + frame(b"", PING)
+            said += b"".join(frame(part, CONTINUATION, final=False) for part in parts[1:-1])
+            page.say(said + frame(parts[-1], CONTINUATION), "update")
+        page.app_flush(count)
+        self.world.loop.run()
 
-    @rule(which=which)
-    def app_pings(self, which: int) -> None:
+    @rule(which=which, count=pieces)
+    def app_pings(self, which: int, count: int) -> None:
         self.pages[which].say(frame(b"2"), "ping")
+        self.pages[which].app_flush(count)
+        self.world.loop.run()
 
-    @rule(which=which)
-    def app_pings_the_socket(self, which: int) -> None:
+    @rule(which=which, count=pieces)
+    def app_pings_the_socket(self, which: int, count: int) -> None:
         self.pages[which].say(frame(b"x", PING), "socket's ping")
+        self.pages[which].app_flush(count)
+        self.world.loop.run()
 
     @rule(which=which, count=pieces)
     def app_sends(self, which: int, count: int) -> None:
@@ -474,10 +482,10 @@ class Parked(RuleBasedStateMachine):
             wire.flow()
         self.world.loop.run()
 
-    @rule(which=which, polite=st.booleans())
-    def app_ends(self, which: int, polite: bool) -> None:
+    @rule(which=which, polite=st.booleans(), wanted=rarely)
+    def app_ends(self, which: int, polite: bool, wanted: bool) -> None:
         page = self.pages[which]
-        if page.upstream.is_closing():
+        if page.upstream.is_closing() or not wanted:
             return
         if polite and not page.app_out:
             page.say(close(1000), "close")
@@ -487,15 +495,17 @@ class Parked(RuleBasedStateMachine):
 
     # The browsers.
 
-    @rule(which=which, size=sizes, opcode=st.sampled_from([TEXT, BINARY]))
-    def user_clicks(self, which: int, size: int, opcode: int) -> None:
+    @rule(which=which, fragmented=st.booleans(), opcode=st.sampled_from([TEXT, BINARY]), count=pieces)
+    def user_clicks(self, which: int, fragmented: bool, opcode: int, count: int) -> None:
         page = self.pages[which]
         if page.connection is not None:
             text = b"click %d" % page.clicks
-            if size % 2:
+            if fragmented:
                 page.click(frame(text[:3], opcode, final=False, key=KEY) + frame(text[3:], CONTINUATION, key=KEY))
             else:
                 page.click(frame(text, opcode, key=KEY))
+            page.browser_flush(count)
+            self.world.loop.run()
 
     @rule(which=which, count=pieces)
     def browser_sends(self, which: int, count: int) -> None:
@@ -526,7 +536,7 @@ class Parked(RuleBasedStateMachine):
                 connection.wire.flow()
             self.world.loop.run()
 
-    @rule(which=which, how=st.sampled_from(["reset", "end", "close", "bye"]))
+    @rule(which=which, how=st.sampled_from([*["reset", "end", "close"] * 3, "bye"]))
     def browser_goes(self, which: int, how: str) -> None:
         page = self.pages[which]
         connection = page.connection
@@ -581,10 +591,10 @@ class Parked(RuleBasedStateMachine):
             page.tunnel.drop()
             self.world.loop.run()
 
-    @rule(which=which)
-    def page_is_moved(self, which: int) -> None:
+    @rule(which=which, wanted=rarely)
+    def page_is_moved(self, which: int, wanted: bool) -> None:
         page = self.pages[which]
-        if page.tunnel in self.world.tunnels and page.tunnel.open:
+        if wanted and page.tunnel in self.world.tunnels and page.tunnel.open:
             page.tunnel.replace_legs(lambda leg: type(page.tunnel).__mro__[1].client_leg(leg.transport, page.tunnel))
 
     @precondition(lambda self: any(page.over for page in self.pages))
@@ -667,7 +677,7 @@ class Parked(RuleBasedStateMachine):
 
 
 Parked.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_pages_and_their_browsers = Parked.TestCase
 
