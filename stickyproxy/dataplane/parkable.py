@@ -24,7 +24,7 @@ from stickyproxy.core.messages import (
 )
 from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
 from stickyproxy.core.tunnels import End, read_close
-from stickyproxy.dataplane.tunnel import LINGER_S, Leg, Tunnel
+from stickyproxy.dataplane.tunnel import Leg, Tunnel
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.parking import Parking
@@ -241,7 +241,7 @@ class ParkableTunnel(Tunnel):
     """
 
     __slots__ = (
-        "_awaiting", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "away_since", "departed",
+        "_awaited", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "away_since", "departed",
         "extensions", "followed", "opening", "parking", "refused_polls", "tail", "who",
     )  # fmt: skip
 
@@ -261,7 +261,7 @@ class ParkableTunnel(Tunnel):
         self.departed = False
         self.refused_polls = 0
         self.followed = True  # what passes is understood
-        self._awaiting = False  # the browser's answer to the last heartbeat
+        self._awaited = 0  # answers of the browser's to heartbeats
         self._owed = 0  # heartbeats that were answered for the browser, whose answers may still come
         self._flowing = True  # what comes is given to the browser's connection at once
         self._goodbye = False
@@ -327,7 +327,7 @@ class ParkableTunnel(Tunnel):
         if self._owed:
             self._owed -= 1
         else:
-            self._awaiting = False
+            self._awaited = max(0, self._awaited - 1)
             if self.upstream is not None:
                 self.upstream.transport.write(pong)
         self._heard()
@@ -364,7 +364,7 @@ class ParkableTunnel(Tunnel):
             leg.transport.abort()
         else:
             leg.transport.close()
-            asyncio.get_running_loop().call_later(LINGER_S, leg.transport.abort)
+            self.parking.drop_soon(leg.transport)
 
     # What the backend sends.
 
@@ -397,7 +397,7 @@ class ParkableTunnel(Tunnel):
                 self._answer()
                 self._owed += 1
             elif self.page:
-                self._awaiting = True
+                self._awaited += 1
                 self.parking.expect_answer(self)
         self.parking.kept_bytes += size
         if leg is not None and self._flowing:
@@ -552,19 +552,22 @@ class ParkableTunnel(Tunnel):
 
     def overdue(self) -> None:
         """Hear that a heartbeat has not been answered for a while: answer for the browser, which may be away."""
-        if not self._awaiting or self.downstream is None or not self.can_park:
+        if not self._awaited or self.downstream is None or not self.can_park:
             return
-        self._awaiting = False
-        self._owed += 1
-        self._answer()
+        self._owed += self._awaited
+        self._answer_awaited()
         self._answer_ping()
         self.away_since = self.parking.time()
         self.parking.went(self)
 
-    def _answer(self) -> None:
-        """Answer a heartbeat in the browser's place."""
-        if self.upstream is not None and not self.upstream.transport.is_closing():
-            self.upstream.transport.write(PONG)
+    def _answer(self, count: int = 1) -> None:
+        """Answer heartbeats in the browser's place."""
+        if count and self.upstream is not None and not self.upstream.transport.is_closing():
+            self.upstream.transport.write(PONG * count)
+
+    def _answer_awaited(self) -> None:
+        awaited, self._awaited = self._awaited, 0
+        self._answer(awaited)
 
     def depart(self) -> None:
         """Let the browser's leg go, and keep the backend's."""
@@ -580,9 +583,7 @@ class ParkableTunnel(Tunnel):
         del leg.other
         leg.cutter = None
         leg.through = False
-        if self._awaiting:
-            self._awaiting = False
-            self._answer()
+        self._answer_awaited()
         self._answer_ping()
         self._owed = 0
         self._flowing = False
@@ -659,6 +660,7 @@ class ParkableTunnel(Tunnel):
 
     def _settle(self) -> None:
         """Hold nothing back any more."""
+        self.parking.let_go(self, Release.DRAIN)
         self.followed = False
         self.review()
         if self.witness is not None:

@@ -14,6 +14,7 @@ from stickyproxy.core.nicegui import asks_implicitly
 from stickyproxy.core.parking import PATIENCE_S, Release, read_who
 from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.parkable import ParkableTunnel
+from stickyproxy.dataplane.tunnel import LINGER_S
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -145,6 +146,10 @@ class Parking:
             proxy.tunnel_stalled(tunnel)
         proxy.leave_place(tunnel.place)
         tunnel.place = None
+
+    def drop_soon(self, transport: asyncio.Transport) -> None:
+        """Drop a connection that has been closed and is in no books any more, if its client does not end it."""
+        self._proxy.loop.call_later(LINGER_S, transport.abort)
 
     def came_back(self, tunnel: ParkableTunnel, since: float, *, joined: bool) -> None:
         """Hear that a browser is back, by a new connection (`joined`) or its old one; since: when it went."""
