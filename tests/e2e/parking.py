@@ -34,6 +34,13 @@ WAYS: Final[tuple[Way, ...]] = get_args(Way)
 BACK_LIMIT_S: Final = 30.0
 """After an outage: socket.io waits up to 7.5 s before it tries again, and 20 s for an attempt that hangs."""
 
+CATCH_UP: Final = 0.5
+"""Seconds more for each second of an outage: a dozen pages that each show a thousand updates take a minute of two
+cores, and meanwhile answer nobody."""
+
+ANSWER_LIMIT_S: Final = 30.0
+"""For a page to answer."""
+
 CLICK_LIMIT_S: Final = 5.0
 """For a click to show: one that takes longer is dead to a user."""
 
@@ -142,7 +149,7 @@ class Parkable:
     async def look(self, what: str = _LOOK) -> dict[str, Any] | None:
         """Ask the page; None while it cannot answer, since it is being loaded."""
         try:
-            seen: dict[str, Any] = await asyncio.wait_for(self.page.evaluate(what), 10.0)
+            seen: dict[str, Any] = await asyncio.wait_for(self.page.evaluate(what), ANSWER_LIMIT_S)
         except (Error, TimeoutError):
             return None
         return seen
@@ -318,12 +325,13 @@ async def _survive_in(
                 kept = await page.kept()
             if way == "frozen":
                 await _prove_frozen(page, before, seconds)
-            back = await page.back(kept["pushed"] if kept else 0)
+            limit_s = BACK_LIMIT_S + CATCH_UP * seconds
+            back = await page.back(kept["pushed"] if kept else 0, limit_s)
             if kept is None and back is not None:
                 return Outcome(("deleted at its replica",), back)
             faults, numbers = await page.judge(clicks=2)
             if back is None and not faults:
-                faults.append(f"not back within {BACK_LIMIT_S:.0f} s")
+                faults.append(f"not back within {limit_s:.0f} s")
             return Outcome(tuple(faults), back, numbers)
         finally:
             await context.close()
