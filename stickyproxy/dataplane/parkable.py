@@ -36,6 +36,7 @@ _GOING_AWAY = 1001
 _PING, _PONG, _DISCONNECT = b"2", b"3", b"41"
 _PONG_FRAME = 0x8A
 _CLOSED = b"\x88\x00"
+_APART = b" "
 _LONGEST_GREETING = 4096
 _UNCOUNTED_BYTES = 4096
 """Of messages that went straight through, before they are counted as kept."""
@@ -242,15 +243,15 @@ class _BackendLeg(_ParkableLeg):
 class ParkableTunnel(Tunnel):
     """The tunnel of a NiceGUI page's socket with `--park`.
 
-    `who`: the document and the tab that it belongs to, as far as it is known. `opening`: of its Engine.IO session
-    (`read_opening`), None until it has come. `extensions`: the line that was agreed on. `tail`: what the browser may
-    not have received; None where that is nothing. `away_since`: when the browser was found to be away, 0 while it is
-    there. `departed`: its leg has ended. `refused_polls`: times it tried to come back by polling.
+    `opening`: of its Engine.IO session (`read_opening`), None until it has come. `extensions`: the line that was agreed
+    on. `tail`: what the browser may not have received; None where that is nothing. `away_since`: when the browser was
+    found to be away, 0 while it is there. `departed`: its leg has ended. `refused_polls`: times it tried to come back
+    by polling.
     """
 
     __slots__ = (
-        "_awaited", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "away_since", "departed",
-        "extensions", "followed", "opening", "parking", "refused_polls", "tail", "who",
+        "_awaited", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "_who", "away_since", "departed",
+        "extensions", "followed", "opening", "parking", "refused_polls", "tail",
     )  # fmt: skip
 
     client_leg = _ClientLeg
@@ -276,15 +277,32 @@ class ParkableTunnel(Tunnel):
         self._ping = b""  # of the WebSocket itself, that the browser has not answered
         self._reading_paused = False  # of the backend's leg
 
+    @property
+    def who(self) -> Who:
+        """Give the document and the tab that the socket belongs to, as far as it is known."""
+        document, _, tab = self._who.partition(_APART)
+        return Who(document, tab)
+
+    @who.setter
+    def who(self, who: Who) -> None:
+        self._who = who.document + _APART + who.tab  # in one piece it takes half the memory
+
+    @property
+    def identified(self) -> bool:
+        """Say whether its document is known."""
+        return not self._who.startswith(_APART)
+
     def review(self) -> None:
         """Judge anew which messages can go straight through; called whenever that may have changed."""
         downstream, upstream, tail = self.downstream, self.upstream, self.tail
         if type(downstream) is _ClientLeg:
-            downstream.through = self.followed and bool(self.who.document) and downstream.cutter is None
+            downstream.through = self.followed and self.identified and downstream.cutter is None
         if type(upstream) is _BackendLeg:
             swift = self.followed and self._flowing and self.opening is not None and upstream.cutter is None
             units = tail.units if tail is not None and swift and not tail.useless and not self.departed else None
-            if units is not None and upstream.units is None:
+            if units is None:
+                upstream.uncounted_to = 0  # for the many that are idle: a number of that size takes memory
+            elif upstream.units is None:
                 upstream.uncounted_to = upstream.received_bytes + _UNCOUNTED_BYTES
             upstream.units = units
 
@@ -320,7 +338,7 @@ class ParkableTunnel(Tunnel):
                     self._answered(piece)
                     return
                 self._goodbye |= text == _DISCONNECT
-            elif not self.who.document and self.opening is not None:
+            elif not self.identified and self.opening is not None:
                 said = read_handshake(read_text(piece, _LONGEST_GREETING) or b"")
                 if said is not None:
                     self.who = said[1]
@@ -547,7 +565,8 @@ class ParkableTunnel(Tunnel):
         return (
             self.parking.open
             and self.followed
-            and bool(self.page and self.who.document)
+            and bool(self.page)
+            and self.identified
             and self.end is None
             and not self._goodbye
             and self.said is None
