@@ -701,7 +701,7 @@ class Parked(RuleBasedStateMachine):
 
 
 Parked.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_pages_and_their_browsers = Parked.TestCase
 
