@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(directory) / version
             folder.mkdir()
             try:
-                for path, place in _places(stack, options.through, version, folder, cores.proxy, options.park):
-                    places[path, version] = place
-            except (NotInstallableError, ProxyError, OSError, AssertionError) as error:
-                failures.append(f"{version}: {str(error).splitlines()[0]}")
+                python = sys.executable if version == CURRENT else prepared_python(f"nicegui-{version}")
+                replicas = stack.enter_context(running_replicas(REPLICAS, folder, app=_APP, python=python))
+            except (NotInstallableError, OSError, AssertionError) as error:
+                failures.append(f"NiceGUI {version}: {_first_line(error)}")
+                continue
+            for path in options.through:
+                try:
+                    place = _place(stack, path, replicas, cores.proxy, options.park)
+                except (ProxyError, OSError) as error:
+                    failures.append(f"{path}, NiceGUI {version}: {_first_line(error)}")
+                else:
+                    if place is not None:
+                        places[path, version] = place
         cases = [
             Case(path, version, way, seconds)
             # The long ones first, so that none is left over at the end.
@@ -122,24 +131,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures or lost else 0
 
 
-def _places(
-    stack: ExitStack, paths: Sequence[str], version: str, folder: Path, core: int, park_s: int
-) -> Iterator[tuple[str, Place]]:
-    """Start the replicas of a version and each path to them; raises what starting raises."""
-    python = sys.executable if version == CURRENT else prepared_python(f"nicegui-{version}")
-    replicas = stack.enter_context(running_replicas(REPLICAS, folder, app=_APP, python=python))
-    for path in paths:
-        if path == DIRECT:
-            yield path, Place(replicas[0].port, replicas[:1])
-            continue
-        proxy = proxies.installed(SUBJECT if path == PARKING else path)
-        if proxy is None:
-            raise ProxyError(f"{path}: expected it to be installed, found it neither on the PATH nor as a wheel")
-        if path == PARKING:
-            proxy = _parking(proxy, park_s)
-        running = stack.enter_context(proxies.running(proxy, [replica.port for replica in replicas], core))
-        running.sessions()
-        yield path, Place(running.port, replicas)
+def _place(stack: ExitStack, path: str, replicas: list[Replica], core: int, park_s: int) -> Place | None:
+    """Start what is in the path, if anything is; None where it is not installed. Raises what starting raises."""
+    if path == DIRECT:
+        return Place(replicas[0].port, replicas[:1])
+    proxy = proxies.installed(SUBJECT if path == PARKING else path)
+    if proxy is None:
+        print(f"{path} is not installed", file=sys.stderr)
+        return None
+    if path == PARKING:
+        proxy = _parking(proxy, park_s)
+    running = stack.enter_context(proxies.running(proxy, [replica.port for replica in replicas], core))
+    running.sessions()
+    return Place(running.port, replicas)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _parking(proxy: Installed, park_s: int) -> Installed:
@@ -179,7 +187,7 @@ async def _run(
                 try:
                     outcome = await survive(launch, shared, place.port, ports, case.way, case.seconds, loading)
                 except (Error, AssertionError, TimeoutError) as error:
-                    failures.append(f"{_told(case)}: {str(error).splitlines()[0]}")
+                    failures.append(f"{_told(case)}: {_first_line(error)}")
                 else:
                     results[case] = outcome
                     print(f"{_told(case)}: {outcome}", file=sys.stderr, flush=True)
@@ -243,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(known: Sequence[str]):
+def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
         wanted = {word.strip() for word in text.split(",")}
         if unknown := wanted.difference(known):

@@ -97,10 +97,10 @@ class LoggedDownstream(Downstream):
             at, client = time.time(), safe(self.peer)
             self.log(Entry(at, client, "", "", fault.status, "", "", "", fault.reason, None, None, 0.0, received, sent))
 
-    def finished(self, now: float, *, request_done: bool) -> None:
+    def finished(self, now: float) -> None:
         """Log, before the next request begins."""
         self._log_exchange(now)
-        super().finished(now, request_done=request_done)
+        super().finished(now)
 
     def break_off(self, *, reset: bool) -> None:
         """Log, and end in the middle of a response."""

@@ -1,8 +1,8 @@
 """One client's connection: reads heads, gives each request to an exchange, answers what needs no backend.
 
 Laws: one exchange at a time, so that pipelined requests are answered in order; bytes that belong to the next request
-are held, never dropped, and reading stops while any are held; `deadline` means what the state says: idle, head, body,
-answer, client too slow, or lingering.
+are held, never dropped, and reading stops while any are held. What is slow, and how it ends, stands in
+`client_stream.py`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from stickyproxy.core.limits import Limit
 from stickyproxy.core.messages import Cutter
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
 from stickyproxy.core.tls import Handshake
+from stickyproxy.dataplane.client_stream import ClientStream
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.parkable import ParkableTunnel
 from stickyproxy.dataplane.sockets import reset_connection, unsent_bytes
@@ -31,47 +32,28 @@ REMEMBERED_BYTES = 4096
 """Largest head whose findings a connection remembers for its next request; larger ones are rare and cost memory."""
 
 
-class Downstream(asyncio.Protocol):
+class Downstream(ClientStream):
     """A client's connection, until it ends or becomes a tunnel.
 
-    `deadline` is in loop time, 0 for none. `last`: the connection ends after the current response. `stalled`: the
-    client takes nothing for now. `place`: the address by which the connection is counted, if it is (core/places.py).
+    `place`: the address by which the connection is counted, if it is (core/places.py).
     """
 
     __slots__ = (
-        "_accounted", "_busy", "_ended", "_exchange", "_held", "_lingering", "_pieces", "_reading_paused",
-        "_repeatable", "_requests_left", "_reviewed", "_scanned", "_trusted", "_unread", "_unwritten", "deadline",
-        "https", "last", "made", "peer", "place", "proxy", "review", "shaking", "stalled", "transport",
+        "_busy", "_repeatable", "_requests_left", "_scanned", "_trusted", "https", "made", "peer", "place", "shaking",
     )  # fmt: skip
 
-    transport: asyncio.Transport
-
     def __init__(self, proxy: "Proxy", peer: bytes, place: bytes | None = None) -> None:
-        self.proxy = proxy
+        super().__init__(proxy)
         self.peer = peer
         self.place = place
         self.made = False
         self.https = False
         self.shaking = False  # a TLS handshake has begun and is not done
-        self.last = False
-        self.deadline = 0.0
-        self._held = b""
         self._scanned = 0  # so many bytes of what is held contain no end of a head
-        self._exchange: Exchange | None = None
         self._repeatable: RequestFields | None = None  # of the request before, where nothing but the line may differ
         self._busy = False  # `_advance` is at work further up the stack
-        self._ended = False  # the client has closed its half
-        self._unread = False  # the client may still be sending what nobody will read
-        self._lingering = False  # the last answer is out; what still comes is dropped
-        self._reading_paused = False
-        self.stalled = False
-        self._unwritten = 0  # bytes that the client had not taken when the deadline was set
         self._trusted: bool | None = None
-        self._accounted = False  # something is held that has been counted
-        self._pieces = 0  # bytes of what was sent since the client takes no more
         self._requests_left = proxy.settings.limits.requests
-        self.review = 0.0  # loop time at which to judge how fast a body comes; 0: not at all
-        self._reviewed = 0  # bytes of it that had come when this was set
 
     @property
     def trusted(self) -> bool:
@@ -102,21 +84,6 @@ class Downstream(asyncio.Protocol):
             return self.peer
         return client_address(fields.said, self.peer, self.proxy.trusted)
 
-    def account(self) -> None:
-        """Tell how many bytes wait here, as somebody does not take them yet."""
-        count = len(self._held)
-        if self.stalled:
-            count += max(self._pieces, self.transport.get_write_buffer_size())
-        if self._exchange is not None:
-            count += self._exchange.waiting_bytes
-        self._accounted = count > 0
-        self.proxy.buffered.hold(self, count)
-
-    def drop(self) -> None:
-        """End at once: too much waits for slow peers, and this one has been slow for longest."""
-        self._accounted = False
-        self.transport.abort()
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: a first head is awaited like any other, for the idle time; not for long by who accepts no more."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
@@ -141,14 +108,6 @@ class Downstream(asyncio.Protocol):
             self._begin(head, b"")
         else:
             self._advance(data)
-
-    def send(self, data: bytes) -> None:
-        """Send bytes to the client."""
-        self.proxy.counters.sent_bytes += len(data)
-        self.transport.write(data)
-        if self.stalled:  # a piece stays whole in memory until its last byte is sent
-            self._pieces += len(data)
-            self.account()
 
     def hold(self, data: bytes) -> None:
         """Keep bytes that belong to the next request, and read no more until its turn."""
@@ -289,11 +248,13 @@ class Downstream(asyncio.Protocol):
 
     # What the exchange asks for.
 
-    def finished(self, now: float, *, request_done: bool) -> None:
+    def leave_unread(self) -> None:
+        """Read no more of the request whose answer is about to go out: nobody waits for the rest."""
+        self._unread = self.last = True
+
+    def finished(self, now: float) -> None:
         """Go on to the next request: the exchange has ended with a whole response."""
         self._exchange = None
-        if not request_done:
-            self._unread = self.last = True
         if self._held or self.last or self._ended or self._reading_paused or self.stalled:
             if not self._busy:
                 self._advance(b"")
@@ -358,54 +319,7 @@ class Downstream(asyncio.Protocol):
         if self._ended and tunnel.downstream is not None:
             tunnel.downstream.eof_received()
 
-    def pause_reading(self) -> None:
-        """Stop reading from the client; idempotent."""
-        if not self._reading_paused and not self.transport.is_closing():
-            self._reading_paused = True
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Go on reading from the client; idempotent."""
-        if self._reading_paused and not self.transport.is_closing():
-            self._reading_paused = False
-            self.transport.resume_reading()
-            if self.review and self._exchange is not None:  # what did not come meanwhile is not the client's fault
-                self.review = self.proxy.time() + self.proxy.times.body_s
-                self._reviewed = self._exchange.body_bytes
-
-    def review_rate(self) -> None:
-        """Judge how fast a request's body comes."""
-        exchange = self._exchange
-        self.review = 0.0
-        if exchange is None or exchange.request_done:
-            return
-        least = self.proxy.settings.limits.body_rate * self.proxy.times.body_s
-        held_up = self._reading_paused or exchange.upstream is None  # by the backend
-        if held_up or exchange.body_bytes - self._reviewed >= least:
-            self.review = self.proxy.time() + self.proxy.times.body_s
-            self._reviewed = exchange.body_bytes
-        else:
-            self.proxy.counters.limits[Limit.RATE] += 1
-            exchange.timed_out()
-
     # The ends.
-
-    def _end(self) -> None:
-        """End after the last answer; where the client may still be sending, let it read the answer first."""
-        if not self._unread or self._ended or self.transport.is_closing():
-            self._close()
-        elif not self._lingering:
-            self._lingering = True
-            self.deadline = self.proxy.time() + self.proxy.times.linger_s
-            self.resume_reading()
-            self.transport.write_eof()
-
-    def _close(self) -> None:
-        """Close when all is written, or when the client takes too long to take it."""
-        self.deadline = self.proxy.time() + self.proxy.times.body_s
-        self._unwritten = unsent_bytes(self.transport)
-        if not self.transport.is_closing():
-            self.transport.close()
 
     def speak_plain(self, transport: asyncio.Transport, data: bytes) -> None:
         """Go on without TLS, to say in words that it was expected; close where even words would not be understood."""
@@ -461,32 +375,6 @@ class Downstream(asyncio.Protocol):
         if self._exchange is not None:
             return self._exchange.request_done
         return bool(self._held) and self.stalled
-
-    def pause_writing(self) -> None:
-        """Stop reading the response: the client takes no more for now."""
-        self.stalled = True
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.pause_response()
-        self._unwritten = unsent_bytes(self.transport)
-        self.deadline = self.proxy.time() + self.proxy.times.body_s
-        self.account()
-
-    def resume_writing(self) -> None:
-        """Go on reading the response, or with the requests that were held."""
-        self.stalled = False
-        self._pieces = 0
-        if self._accounted:
-            self.account()
-        exchange = self._exchange
-        if exchange is None:
-            if not self.last:
-                self._advance(b"")
-            return
-        if exchange.request_done:  # it was an interim response that waited, or the final one
-            self.deadline = 0.0 if exchange.answering else self.proxy.time() + self.proxy.times.response_s
-        if exchange.upstream is not None:
-            exchange.upstream.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything."""

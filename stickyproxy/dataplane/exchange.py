@@ -24,19 +24,13 @@ from stickyproxy.dataplane.watch import TokenReader
 
 _KEPT = Pin.KEPT
 
+_SHORT_S = BUCKETS_S[0]
+
 
 class Exchange(Returning):
     """One request and its response, between its start and its end."""
 
-    _persistent = True
-    """The backend will take another request on this connection."""
-    _until_close = False
-    """The backend's connection ends with the response's body."""
-    _unframed = False
-    """Only the end of the client's connection tells the body's."""
-    _first_byte = 0.0
-    """When the final response's head was sent, where its end was still to come."""
-    _interims = 0
+    __slots__ = ()
 
     # The response's way.
 
@@ -53,12 +47,8 @@ class Exchange(Returning):
         if self.upstream is not None and not (self._flight is not None and self._flight.keeping):
             self.upstream.pause_reading()
 
-    def response_received(self, data: bytes) -> None:
-        """Take a piece of the backend's answer."""
-        reader = self._response
-        if reader is None:
-            self._read_response_head(self._received + data if self._received else data)
-            return
+    def _body_received(self, data: bytes, reader: BodyReader) -> None:
+        """Pass on a piece of the response's body."""
         try:
             out, taken = reader.feed(data)
         except BadBodyError:
@@ -67,12 +57,19 @@ class Exchange(Returning):
         if out:
             self.downstream.send(out)
         if reader.done:
-            self._finish(clean=taken == len(data))
+            self._persistent = self._persistent and taken == len(data)
+            self._finish()
 
-    def _read_response_head(self, data: bytes) -> None:
-        limit = self.proxy.settings.limits.head_bytes
+    def response_received(self, data: bytes) -> None:
+        """Take a piece of the backend's answer."""
+        if self._response is not None:
+            self._body_received(data, self._response)
+            return
+        if self._received:
+            data = self._received + data
         while True:
             end = data.find(b"\r\n\r\n") + 4
+            limit = self.proxy.settings.limits.head_bytes
             if end < 4 or end > limit:
                 self._received = data
                 line, line_feed, _ = data.partition(b"\n")
@@ -107,11 +104,10 @@ class Exchange(Returning):
 
     def _send_response(self, response: ResponseHead, data: bytes, end: int) -> None:
         """Send the final head and what came behind it (`data` from `end` on), and get ready for the rest."""
-        downstream, pick, counters, length = self.downstream, self.pick, self.proxy.counters, response.length
-        upstream = self.upstream
+        proxy, downstream, pick, upstream = self.proxy, self.downstream, self.pick, self.upstream
         assert pick is not None
         assert upstream is not None
-        kept, added = response.kept, b""
+        counters, length, kept, added = proxy.counters, response.length, response.kept, b""
         reader: BodyReader | None = None
         if self._steering is not None and self._steering.own:
             if response.status >= 400 and self._steering.is_asset:
@@ -148,32 +144,34 @@ class Exchange(Returning):
             if pick.sticky and not response.shared:
                 added += self._cookie_line(pick)
         upstream.pool.tally.requests += 1
-        plain = length == CHUNKED and not self.head.minor
-        if response.chunked and not self.head.minor:
-            kept = drop_fields(_lines(kept, data, end), (b"transfer-encoding",))
-        if plain or length == UNTIL_CLOSE:
-            self._until_close = length == UNTIL_CLOSE
-            self._unframed = downstream.last = True
-        elif not self.request_done or self.proxy.parting:
+        plain = False
+        if response.chunked or length < 0:
+            plain = length == CHUNKED and not self.head.minor
+            if response.chunked and not self.head.minor:
+                kept = drop_fields(_lines(kept, data, end), (b"transfer-encoding",))
+            if plain or length == UNTIL_CLOSE:
+                self._until_close = length == UNTIL_CLOSE
+                self._unframed = downstream.last = True
+        if self.request_done:
+            downstream.deadline = 0.0
+        if proxy.parting or not self.request_done:
             downstream.last = True
         if downstream.last:
             added += b"\r\nConnection: close"
         if response.close:
             self._persistent = False
-        if self.request_done:
-            downstream.deadline = 0.0
         behind = len(data) - end
-        if reader is None and length >= 0 and behind <= length:  # as nearly always: nothing came behind it
+        if reader is None and behind <= length:  # as nearly always: its length is known, and nothing came behind it
             if kept is not None or added:
                 data = b"%b%b\r\n\r\n%b" % (_lines(kept, data, end), added, data[end:])
             downstream.send(data)
             if behind == length:
-                self._finish(clean=True)
+                self._finish()
             else:
-                self._first_byte = self.proxy.time()
+                self._first_byte = proxy.time()
                 self._response = LengthReader(length - behind)
             return
-        self._first_byte = self.proxy.time()
+        self._first_byte = proxy.time()
         if reader is None:
             reader = body_reader(length, plain=plain)
         self._response = reader
@@ -185,7 +183,8 @@ class Exchange(Returning):
         if taken < 0:
             self._break_off()
         elif reader.done:
-            self._finish(clean=taken == behind)
+            self._persistent = self._persistent and taken == behind
+            self._finish()
 
     def _cookie_line(self, pick: Pick) -> bytes:
         try:
@@ -268,43 +267,50 @@ class Exchange(Returning):
         self.proxy.counters.count_own(int(response[9:12]))
         self.proxy.counters.whole.observe(now - (self.began or now))
         downstream.send(response)
-        downstream.finished(now, request_done=True)
+        downstream.finished(now)
 
-    def _finish(self, *, clean: bool) -> None:
-        """End with a whole response; `clean`: the backend sent nothing behind it."""
-        now = self.proxy.time()
+    def _finish(self) -> None:
+        """End with a whole response."""
+        proxy = self.proxy
+        clock = proxy.time  # which is quicker than to call it as if it were a method
+        now = clock()
         if self._first_byte:
             self._count_time(now)
         else:  # as nearly always, so it stands here and not behind a call
-            whole, took_s = self.proxy.counters.whole, now - self.began
-            whole.counts[bisect_left(BUCKETS_S, took_s)] += 1
+            whole, took_s = proxy.counters.whole, now - self.began
             whole.sum_s += took_s
+            whole.counts[bisect_left(BUCKETS_S, took_s) if took_s > _SHORT_S else 0] += 1
         if self._flight is not None:
             self._flight.end(now)
-        upstream, self.upstream = self.upstream, None
+        downstream, upstream = self.downstream, self.upstream
+        if not self.request_done:
+            self._persistent = False
+            downstream.leave_unread()
         if upstream is not None:
-            upstream.exchange = None
+            self.upstream = upstream.exchange = None
             # What a backend leaves unread would hold up the next request there, and nobody would hear of that.
-            if clean and self._persistent and self.request_done and not upstream.stalled:
+            if self._persistent and not upstream.stalled:
                 if upstream.reading_paused:
                     upstream.resume_reading()
                 upstream.pool.put(upstream, now)
             else:
                 upstream.transport.abort()
-        self.downstream.finished(now, request_done=self.request_done)
+        downstream.finished(now)
 
     def _fail(self, fault: Fault) -> None:
         """End with an answer of our own; nothing of a final response has been sent yet."""
         self._release()
         downstream, head = self.downstream, self.head
-        downstream.last = downstream.last or not self.request_done or self.proxy.parting
+        if not self.request_done:
+            downstream.leave_unread()
+        downstream.last = downstream.last or self.proxy.parting
         counters = self.proxy.counters
         counters.faults[fault.reason] += 1
         counters.count_own(fault.status)
         downstream.send(answer(fault, html=head.navigation, close=downstream.last, head_only=head.method == b"HEAD"))
         now = self.proxy.time()
         counters.whole.observe(now - (self.began or now))
-        downstream.finished(now, request_done=self.request_done)
+        downstream.finished(now)
 
     def _count_time(self, now: float) -> None:
         """Count how long a response took that did not come at once."""
@@ -330,7 +336,7 @@ class Exchange(Returning):
         upstream, self.upstream = self.upstream, None
         assert upstream is not None
         if self._until_close and exc is None:
-            self._finish(clean=False)
+            self._finish()
         elif self._response is not None:
             self._break_off()
         elif self._received or self._interims:

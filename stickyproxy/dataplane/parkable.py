@@ -209,6 +209,12 @@ class _BackendLeg(_ParkableLeg):
         if self.tunnel.departed:
             self.ended = True
             return False
+        if self.tunnel.away_since:  # and would not hear of it
+            self.ended = True
+            self.tunnel.side_ended(self)
+            self.tunnel.parking.backend_lost(self.tunnel)
+            self.other.transport.abort()
+            return False
         return super().eof_received()
 
     def pause_writing(self) -> None:
@@ -227,8 +233,10 @@ class _BackendLeg(_ParkableLeg):
         """End the tunnel."""
         if self.tunnel.departed:
             self.tunnel.backend_lost(exc)
-        else:
-            super().connection_lost(exc)
+            return
+        if self.tunnel.away_since:
+            self.tunnel.parking.backend_lost(self.tunnel)
+        super().connection_lost(exc)
 
 
 class ParkableTunnel(Tunnel):

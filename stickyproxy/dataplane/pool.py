@@ -78,10 +78,11 @@ class Pool:
 
     def take(self, idle_after: float) -> Upstream | None:
         """Take the youngest idle connection if it became idle after a moment (loop time); None where there is none."""
-        while self._idle:
-            if self._idle[-1].idle_since < idle_after:
+        idle = self._idle
+        while idle:
+            if idle[-1].idle_since < idle_after:
                 return None
-            upstream = self._idle.pop()
+            upstream = idle.pop()
             if not upstream.transport.is_closing():
                 upstream.reused = True
                 return upstream
@@ -89,11 +90,12 @@ class Pool:
 
     def put(self, upstream: Upstream, now: float) -> None:
         """Give back a connection that stands between two exchanges; it is closed where it is not wanted."""
-        if self.closed or len(self._idle) >= self._max_idle:
+        idle = self._idle
+        if len(idle) >= self._max_idle:  # which is 0 once the pool is closed
             upstream.transport.close()
             return
         upstream.idle_since = now
-        self._idle.append(upstream)
+        idle.append(upstream)
 
     def discard(self, upstream: Upstream) -> None:
         """Forget an idle connection that has ended."""
@@ -108,4 +110,5 @@ class Pool:
     def close(self) -> None:
         """Close all idle connections and take none back: the backend is no longer listed."""
         self.closed = True
+        self._max_idle = 0
         self.close_idle(float("inf"))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Returning(Sending):
     """What an exchange does where a parked page's browser is back."""
 
+    __slots__ = ()
+
     def _cookie_line(self, pick: Pick) -> bytes:
         """Build the line that binds a browser to a backend."""
         raise NotImplementedError

@@ -34,6 +34,13 @@ WAYS: Final[tuple[Way, ...]] = get_args(Way)
 BACK_LIMIT_S: Final = 30.0
 """After an outage: socket.io waits up to 7.5 s before it tries again, and 20 s for an attempt that hangs."""
 
+CATCH_UP: Final = 0.5
+"""Seconds more for each second of an outage: a dozen pages that each show a thousand updates take a minute of two
+cores, and meanwhile answer nobody."""
+
+ANSWER_LIMIT_S: Final = 30.0
+"""For a page to answer."""
+
 CLICK_LIMIT_S: Final = 5.0
 """For a click to show: one that takes longer is dead to a user."""
 
@@ -142,7 +149,7 @@ class Parkable:
     async def look(self, what: str = _LOOK) -> dict[str, Any] | None:
         """Ask the page; None while it cannot answer, since it is being loaded."""
         try:
-            seen: dict[str, Any] = await asyncio.wait_for(self.page.evaluate(what), 10.0)
+            seen: dict[str, Any] = await asyncio.wait_for(self.page.evaluate(what), ANSWER_LIMIT_S)
         except (Error, TimeoutError):
             return None
         return seen
@@ -164,12 +171,13 @@ class Parkable:
         arrived = await _until(there, limit_s)
         return time.monotonic() - begun if arrived and not gone else None
 
-    def reason(self) -> str:
-        """Return why the page was loaded anew, in its own words if it said any."""
-        said = [line for line in self.said if line.startswith("reloading because ")]
-        return (
-            said[0].removeprefix("reloading because ").partition(" for clientId")[0] if said else "it did not say why"
-        )
+    def gone(self, seen: dict[str, Any] | None) -> str:
+        """Say what has become of a page that is not there, in its own words if it said any."""
+        if seen is None:
+            return "does not answer"
+        why = [line for line in self.said if line.startswith("reloading because ")]
+        told = why[0].removeprefix("reloading because ").partition(" for clientId")[0] if why else "it did not say why"
+        return f"new document ({told})"
 
     async def judge(self, clicks: int) -> tuple[list[str], int]:
         """Click once more and find all that is wrong with the page; return it and the number of updates it has got."""
@@ -178,7 +186,7 @@ class Parkable:
             faults.append("reloaded")
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
-            return [f"new document ({self.reason()})"], 0
+            return [self.gone(seen)], 0
         with suppress(Error):
             await self.page.get_by_test_id("increment").click(timeout=CLICK_LIMIT_S * 1000)
 
@@ -198,7 +206,7 @@ class Parkable:
             faults.append("timer stands")
         seen = await self.look()
         if seen is None or seen["mark"] != self.serial:
-            return [*faults, f"new document ({self.reason()})"], 0
+            return [*faults, self.gone(seen)], 0
         faults += gaps(seen)
         if seen["popup"]:
             faults.append("popup stays")
@@ -214,7 +222,7 @@ class Parkable:
 
 
 def gaps(seen: dict[str, Any]) -> list[str]:
-    """Compare the numbers that came with 1, 2, 3 and so on: scripts that ran, lines of the log, the counter."""
+    """Compare the numbers that came with 1, 2, 3 and so on: scripts that ran, and lines of the log."""
     numbers: list[int] = seen["numbers"]
     wanted = range(1, max(numbers, default=0) + 1)
     faults = []
@@ -317,12 +325,13 @@ async def _survive_in(
                 kept = await page.kept()
             if way == "frozen":
                 await _prove_frozen(page, before, seconds)
-            back = await page.back(kept["pushed"] if kept else 0)
+            limit_s = BACK_LIMIT_S + CATCH_UP * seconds
+            back = await page.back(kept["pushed"] if kept else 0, limit_s)
             if kept is None and back is not None:
                 return Outcome(("deleted at its replica",), back)
             faults, numbers = await page.judge(clicks=2)
             if back is None and not faults:
-                faults.append(f"not back within {BACK_LIMIT_S:.0f} s")
+                faults.append(f"not back within {limit_s:.0f} s")
             return Outcome(tuple(faults), back, numbers)
         finally:
             await context.close()

@@ -27,8 +27,11 @@ PARK_S = 30
 GONE_LIMIT_S = 12.0
 """For a page that is not parked to be deleted at its replica: NiceGUI waits for 3 s, a busy machine for some more."""
 
-AWAY_S = 8.0
-"""An outage that costs a page its state where it is not parked: NiceGUI notices within 6 s and then waits for 3 s."""
+AWAY_S = 5.0
+"""Beyond the 6 s within which a page is parked: longer than NiceGUI would keep it then (3 s)."""
+
+FORGOTTEN_S = 12.0
+"""After which NiceGUI has no more of what it sent before: its history covers 9 s."""
 
 LOADING = 3
 
@@ -126,8 +129,7 @@ async def test_pages_survive_ten_seconds_without_their_network(
         found = await survive_all(launch, proxy, replicas, cases)
         told = metrics(proxy)
     assert {case: str(outcome) for case, outcome in found.items() if not outcome.kept} == {}
-    assert told["parked_pages"] == 0
-    assert told["parked_total"] >= len(cases)
+    assert told["parked_total"] >= len(cases)  # and once more for a page whose wire ends before its good-bye is through
     assert returned(told) >= len(cases)
 
 
@@ -212,7 +214,6 @@ async def test_a_page_that_is_reloaded_while_it_is_parked_is_let_go(
 ) -> None:
     with running_proxy(tmp_path, addresses(replicas), "--park", str(PARK_S)) as proxy:
         async with parked_page(browser, proxy, replicas) as (page, wire):
-            await asyncio.sleep(AWAY_S)
             wire.restore("another network")
             await page.page.reload(timeout=PAGE_LIMIT_MS)
             assert await is_deleted(page), "its replica kept the page"
@@ -243,7 +244,7 @@ async def test_a_page_that_comes_back_through_another_proxy_works(
         running_proxy(tmp_path, backends, "--park", str(PARK_S)) as second,
     ):
         async with parked_page(browser, first, replicas) as (page, wire):
-            await asyncio.sleep(2 * AWAY_S)
+            await asyncio.sleep(FORGOTTEN_S)
             wire.target = second.port
             wire.restore("another network")
             await expect(page.page.get_by_test_id("serial")).not_to_have_text(page.serial)
@@ -286,7 +287,6 @@ async def test_of_two_returns_the_last_has_the_page(browser: Browser, replicas: 
     async with AsyncExitStack() as stack:
         proxy = stack.enter_context(running_proxy(tmp_path, addresses(replicas), "--park", str(PARK_S)))
         page, wire = await stack.enter_async_context(parked_page(browser, proxy, replicas))
-        await asyncio.sleep(AWAY_S)
         for _ in range(2):
             session = await page.page.evaluate("window.socket.id ?? null")
             wire.restore("another network")
@@ -328,11 +328,8 @@ def version(
 async def test_pages_of_every_version_survive_minutes_without_their_network(
     launch: Launch, version: Version, tmp_path: Path
 ) -> None:
-    """What is lost on the way without the device knowing is not among them for longer than socket.io itself waits:
-    NiceGUI's page reloads when an attempt to connect has hung for 20 s."""
-    ways: tuple[Way, ...] = ("cut-same", "cut-new", "reset", "frozen")
-    cases: list[tuple[Way, float]] = [(way, seconds) for way in ways for seconds in (240.0, 60.0, 10.0)]
-    cases.append(("lossy", 10.0))
+    """Where packets are lost on the way, NiceGUI's page by itself would reload after 20 s."""
+    cases: list[tuple[Way, float]] = [(way, seconds) for seconds in (240.0, 60.0, 10.0) for way in WAYS]
     with running_proxy(tmp_path, addresses(version.replicas), "--park", "300") as proxy:
         found = await survive_all(launch, proxy, version.replicas, cases)
     assert {case: str(outcome) for case, outcome in found.items() if not outcome.kept} == {}

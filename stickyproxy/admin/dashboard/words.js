@@ -84,7 +84,7 @@ export const DROPS = {
 
 const RELEASES = {
   timeout: "did not come back in time",
-  reloaded: "loaded anew in their tab",
+  reloaded: "came back as a new page, or by polling",
   memory: "were sent more than the limits of memory allow",
   pages: "made room for others (--park-pages)",
   backend: "ended with their replica or by the app",
