@@ -129,8 +129,7 @@ async def test_pages_survive_ten_seconds_without_their_network(
         found = await survive_all(launch, proxy, replicas, cases)
         told = metrics(proxy)
     assert {case: str(outcome) for case, outcome in found.items() if not outcome.kept} == {}
-    assert told["parked_pages"] == 0
-    assert told["parked_total"] >= len(cases)
+    assert told["parked_total"] >= len(cases)  # and once more for a page whose wire ends before its good-bye is through
     assert returned(told) >= len(cases)
 
 
