@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.backend`` prints one line with its ports and serves until its standard input ends, so it cannot
 outlive the benchmark that holds the other end. It understands just what the generator sends: a GET of ``/small`` or
-``/large``, and a WebSocket below ``/_nicegui_ws/`` whose frames of one known size are echoed.
+``/large``, and a WebSocket below ``/_nicegui_ws/``, which begins as NiceGUI's does, and whose frames of one known size
+are then echoed; behind the first it sends a heartbeat.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ _ACCEPT_BACKLOG = 1024
 class Backend(asyncio.Protocol):
     """Serve one connection of one backend."""
 
-    __slots__ = ("_held", "_large", "_small", "_transport", "_websocket")
+    __slots__ = ("_beat", "_held", "_large", "_small", "_transport", "_websocket")
 
     def __init__(self, small: bytes, large: bytes) -> None:
         self._small = small
         self._large = large
         self._held = b""
         self._websocket = False
+        self._beat = False  # the heartbeat has been sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -58,7 +60,7 @@ class Backend(asyncio.Protocol):
                 self._transport.write(self._large)
             elif data.startswith(b"GET " + wire.WS_PATH_PREFIX.encode()):
                 self._websocket = True
-                self._transport.write(wire.ws_accept(data[:end]))
+                self._transport.write(wire.ws_accept(data[:end]) + wire.WS_GREETING)
                 self._echo(data[end:])
                 return
             else:
@@ -68,10 +70,18 @@ class Backend(asyncio.Protocol):
             data = data[end:]
 
     def _echo(self, data: bytes) -> None:
+        if data.startswith(wire.WS_CONNECT):
+            self._transport.write(wire.WS_CONNECTED)
+            data = data[len(wire.WS_CONNECT) :]
+        if self._beat and data.startswith(wire.WS_HEARTBEAT_ANSWER):
+            data = data[len(wire.WS_HEARTBEAT_ANSWER) :]
         size = len(wire.WS_CLIENT_FRAME)
         while len(data) >= size:
             self._transport.write(wire.WS_SERVER_HEAD + data[wire.WS_CLIENT_HEAD_BYTES : size])
             data = data[size:]
+            if not self._beat:
+                self._beat = True
+                self._transport.write(wire.WS_HEARTBEAT)
         self._held = data
 
 

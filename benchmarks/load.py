@@ -161,15 +161,15 @@ class RequestClient(Client):
 
 
 class WebSocketClient(Client):
-    """Send one WebSocket message again and again, and count whole echoes; ``ready`` when the handshake is done."""
+    """Send one WebSocket message again and again, and count whole echoes; ``ready`` when page and app have greeted."""
 
-    __slots__ = ("_handshake", "_held", "_open")
+    __slots__ = ("_beat", "_greeted", "_handshake", "_held", "_open")
 
     def __init__(self, run: Run, handshake: bytes) -> None:
         super().__init__(run)
         self._handshake = handshake
         self._held = b""
-        self._open = False
+        self._open = self._greeted = self._beat = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the opening handshake."""
@@ -188,6 +188,12 @@ class WebSocketClient(Client):
         if not self._open:
             self._finish_handshake(data)
             return
+        if not self._beat and (data.startswith(wire.WS_HEARTBEAT) or data.endswith(wire.WS_HEARTBEAT)):
+            self._beat = True
+            self._transport.write(wire.WS_HEARTBEAT_ANSWER)
+            data = data.removeprefix(wire.WS_HEARTBEAT).removesuffix(wire.WS_HEARTBEAT)
+            if not data:
+                return
         if data != wire.WS_SERVER_FRAME:
             if wire.WS_SERVER_FRAME.startswith(data):
                 self._held = data
@@ -200,12 +206,21 @@ class WebSocketClient(Client):
             self._transport.write(wire.WS_CLIENT_FRAME)
 
     def _finish_handshake(self, data: bytes) -> None:
-        if not data.endswith(wire.HEAD_END):
+        if self._greeted:
+            if data == wire.WS_CONNECTED:
+                self._open = True
+                if not self.ready.done():  # nobody waits any more when another connection has failed the run
+                    self.ready.set_result(None)
+                return
+            expected = wire.WS_CONNECTED.startswith(data)
+        elif data.endswith(wire.HEAD_END + wire.WS_GREETING) and data.startswith(wire.STATUS_SWITCHING):
+            self._greeted = True
+            self._transport.write(wire.WS_CONNECT)
+            return
+        else:
+            expected = data.startswith(wire.STATUS_SWITCHING) or wire.STATUS_SWITCHING.startswith(data)
+        if expected:
             self._held = data
-        elif data.startswith(wire.STATUS_SWITCHING):
-            self._open = True
-            if not self.ready.done():  # nobody waits any more when another connection has failed the run
-                self.ready.set_result(None)
         else:
             self._run.fail(f"refused a WebSocket: {data[:80]!r}")
 

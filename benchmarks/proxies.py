@@ -178,12 +178,12 @@ def _spoken(connection: socket.socket, tls: ssl.SSLContext | None) -> socket.soc
 
 
 def _set_cookie(head: bytes) -> str:
-    """Take ``name=value`` out of the one Set-Cookie of a response head; the backends set none."""
-    for line in head.decode("latin-1").split("\r\n")[1:]:
-        header, _, value = line.partition(":")
-        if header.lower() == "set-cookie":
-            return value.partition(";")[0].strip()
-    raise ProxyError(f"set no cookie for a new session: {head!r}")
+    """Take what a browser would send back out of a response head: ``name=value``, several apart by semicolons."""
+    lines = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+    cookies = [value.partition(";")[0].strip() for header, _, value in lines if header.lower() == "set-cookie"]
+    if not cookies:
+        raise ProxyError(f"set no cookie for a new session: {head!r}")
+    return "; ".join(cookies)
 
 
 def free_ports(count: int) -> list[int]:

@@ -82,7 +82,7 @@ def _requests(
     ]
 
 
-def _websockets(proxy: Running, connections: int) -> list[load.MakeClient]:
+def websockets(proxy: Running, connections: int) -> list[load.MakeClient]:
     """Spread connections over a session on each backend; each is a NiceGUI page of its own."""
     cookies = proxy.sessions()
     return [
@@ -108,12 +108,12 @@ def _idle_websockets(proxy: Running, plan: Plan, _backends: Sequence[int]) -> Ou
     pids = proxy.pids()
     for warm_up in (
         _requests(proxy, wire.SMALL_PATH, wire.SMALL_BODY_BYTES, REQUEST_CONNECTIONS),
-        _websockets(proxy, _IDLE_WARM_WEBSOCKETS),
+        websockets(proxy, _IDLE_WARM_WEBSOCKETS),
     ):
         load.closed_loop(proxy.port, warm_up, pids, 0.0, plan.warm_s, proxy.tls)
     before = load.idle(proxy.port, [], plan.settle_s, lambda: system.rss_bytes(proxy.pids()))
-    websockets = _websockets(proxy, plan.idle_websockets)
-    after = load.idle(proxy.port, websockets, plan.settle_s, lambda: system.rss_bytes(proxy.pids()), proxy.tls)
+    idle = websockets(proxy, plan.idle_websockets)
+    after = load.idle(proxy.port, idle, plan.settle_s, lambda: system.rss_bytes(proxy.pids()), proxy.tls)
     return Outcome(
         {"idle_ws_kib": (after - before) / 1024 / plan.idle_websockets},
         {"rss_before_mb": before / 1e6, "rss_after_mb": after / 1e6},
@@ -193,12 +193,12 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "ws64",
             (Metric("ws64_cpu_us", "CPU per WebSocket round trip, 64 open", "us", 1),),
-            _cpu("ws64_cpu_us", partial(_websockets, connections=64)),
+            _cpu("ws64_cpu_us", partial(websockets, connections=64)),
         ),
         Scenario(
             "ws1",
             (Metric("ws1_cpu_us", "CPU per WebSocket round trip, 1 open", "us", 1),),
-            _cpu("ws1_cpu_us", partial(_websockets, connections=1)),
+            _cpu("ws1_cpu_us", partial(websockets, connections=1)),
         ),
         Scenario("idle", (Metric("idle_ws_kib", "Memory per idle WebSocket", "KiB", 1),), _idle_websockets),
         Scenario(

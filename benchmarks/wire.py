@@ -45,6 +45,18 @@ WS_CLIENT_HEAD_BYTES: Final = 8
 WS_SERVER_HEAD: Final = b"\x81" + bytes([126]) + WS_PAYLOAD_BYTES.to_bytes(2, "big")
 WS_SERVER_FRAME: Final = WS_SERVER_HEAD + _WS_PAYLOAD
 
+WS_OPENING: Final = (
+    b'0{"sid":"benchmarkbenchmark00","upgrades":[],"pingTimeout":2000,"pingInterval":4000,"maxPayload":1000000}'
+)
+WS_GREETING: Final = b"\x81" + bytes([len(WS_OPENING)]) + WS_OPENING
+"""What a NiceGUI app says first (Engine.IO 4)."""
+WS_CONNECT: Final = b"\x81\x82\x00\x00\x00\x0040"
+_CONNECTED: Final = b'40{"sid":"benchmarkbenchmark00"}'
+WS_CONNECTED: Final = b"\x81" + bytes([len(_CONNECTED)]) + _CONNECTED
+"""By which page and app greet each other then (Socket.IO 5)."""
+WS_HEARTBEAT: Final = b"\x81\x012"
+WS_HEARTBEAT_ANSWER: Final = b"\x81\x81\x00\x00\x00\x003"
+
 
 def request(path: str, port: int, sticky_cookie: str, referer: str = "/") -> bytes:
     """Build a GET with exactly ``REQUEST_HEADERS`` header lines.

@@ -22,6 +22,7 @@ from stickyproxy.core.settings import (
     FailureSettings,
     HelpSettings,
     LimitSettings,
+    ParkingSettings,
     ServiceSettings,
     Settings,
     SidecarSettings,
@@ -44,6 +45,7 @@ from stickyproxy.options import (
     parse_buffered,
     parse_head_bytes,
     parse_keepalive,
+    parse_kept,
     parse_local,
     parse_path,
     parse_prober,
@@ -96,6 +98,7 @@ class _RunCommand(click.Command):
 
 _TIMES = TimeSettings()
 _LIMITS = LimitSettings()
+_PARKING = ParkingSettings()
 _AFFINITY = AffinitySettings()
 _SIDECAR = SidecarSettings(Address("127.0.0.1", 8000))
 _HELP = HelpSettings()
@@ -190,6 +193,13 @@ def cli() -> None:
 @option(
     "asset-cache", SIZE, "0", "Memory for NiceGUI's immutable files, so that a page load costs the app only its page."
 )
+@option("park", DURATION, f"{_PARKING.park_s:g}",
+         "Time for which a page outlives its browser's connection; 0: as long as the app keeps it.")  # fmt: skip
+@option("park-pages", COUNT, str(_PARKING.pages), "Most pages that are parked at the same time.")
+@option("park-page-bytes", Value("SIZE", parse_kept, numbers=True), f"{_PARKING.page_bytes >> 20}M",
+         "Memory for what one page is sent while its browser is away; with more it is parked no longer.")  # fmt: skip
+@option("park-bytes", Value("SIZE", parse_kept, numbers=True), f"{_PARKING.total_bytes >> 20}M",
+         "Memory for that of all pages together; beyond it who has been away longest is let go.")  # fmt: skip
 @option("reload-limit", LIMIT, str(_HELP.reload_limit),
          "Pages whose sockets are refused, in 20 s, before their visitor is told; 0: any.")  # fmt: skip
 @option("cookie-name", TEXT, "stickyproxy", "Name of the cookie.")

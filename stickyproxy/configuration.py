@@ -16,6 +16,7 @@ from stickyproxy.core.settings import (
     HelpSettings,
     LimitSettings,
     LogSettings,
+    ParkingSettings,
     ServiceSettings,
     Settings,
     SidecarSettings,
@@ -102,6 +103,7 @@ def build_settings(ctx: click.Context, **options: Any) -> ServiceSettings:
         sidecar=_sidecar(ctx, options, times),
         log=LogSettings(LogFormat(options["access_log"]), options["access_log_sample"]),
         failures=FailureSettings(eject_after=options["eject_after"]),
+        parking=_parking(ctx, options),
         backend_server_name=_server_name(options) if tls.backends else "",
         trusted=tuple(networks),
         proxy_protocol=options["accept_proxy_protocol"],
@@ -175,6 +177,19 @@ def _sidecar(ctx: click.Context, options: dict[str, Any], times: TimeSettings) -
             ctx,
         )
     return SidecarSettings(local, stuck_after_s)
+
+
+def _parking(ctx: click.Context, options: dict[str, Any]) -> ParkingSettings:
+    """Build the settings of parking."""
+    park_s: float = options["park"]
+    if park_s and options["workers"] > 1:
+        raise click.UsageError(
+            f"--park: expected --workers 1, found {options['workers']}: a browser that comes back reaches any worker, "
+            "and only the one that it left has kept its page; run more proxies instead, behind a balancer that keeps "
+            "a client at one of them",
+            ctx,
+        )
+    return ParkingSettings(park_s, options["park_page_bytes"], options["park_bytes"], options["park_pages"])
 
 
 def _host(address: Address) -> str:

@@ -118,6 +118,14 @@ def parse_buffered(text: str) -> int:
     return size
 
 
+def parse_kept(text: str) -> int:
+    """Parse a size from 64 KiB up: below it, the first update of a large page would be too much."""
+    size = parse_size(text)
+    if size < 1 << 16:
+        raise ValueError(f"expected a size from 64k up, found {text!r}")
+    return size
+
+
 def parse_count(text: str) -> int:
     """Parse a whole number from 1 up."""
     if not re.match(r"\s*[1-9][0-9]{0,8}\s*\Z", text):

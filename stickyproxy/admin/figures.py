@@ -27,7 +27,7 @@ def backend_figures(backends: Iterable[BackendStatus]) -> list[Figures]:
         {
             "name": b.name, "identity": b.identity, "address": b.address, "phase": b.phase.value,
             "drained": b.ordered, "ejected": b.ejected, "trouble": b.trouble,
-            "pages": b.pages, "tunnels": b.tunnels, "requests": b.requests, "moved_to": b.moved_to,
+            "pages": b.pages, "parked": b.parked, "tunnels": b.tunnels, "requests": b.requests, "moved_to": b.moved_to,
         }
         for b in backends
     ]  # fmt: skip
@@ -40,7 +40,7 @@ def gone_figures(gone: Iterable[tuple[Backend, float]]) -> list[Figures]:
 
 def status_figures(status: Status) -> Figures:
     """Tell of the whole proxy at one moment, from a thorough status."""
-    discovery, counters = status.discovery, status.counters
+    discovery, counters, gauges = status.discovery, status.counters, status.gauges
     _, whole = counters.durations
     return {
         "api": API_VERSION,
@@ -53,6 +53,7 @@ def status_figures(status: Status) -> Figures:
             "age_s": round(discovery.age_s, 1), "errors": discovery.errors,
             "reason": discovery.reason, "problem": discovery.problem,
         },
+        "park_s": gauges.park_s,
         "workers": {"wanted": status.workers, "serving": status.serving, "restarts": status.restarts},
         "totals": {
             "pages": sum(b.pages for b in status.backends),
@@ -66,8 +67,13 @@ def status_figures(status: Status) -> Figures:
                 "same": sum(n for (same, _), n in counters.reconnects.items() if same),
                 "other": sum(n for (same, _), n in counters.reconnects.items() if not same),
             },
-            "away": status.gauges.away,
+            "away": gauges.away,
             "lost": dict(counters.lost),
+            "parked": gauges.parked,
+            "parked_bytes": gauges.parked_bytes,
+            "parked_ever": counters.parked,
+            "parked_returned": dict(counters.parked_returns),
+            "parked_released": dict(counters.parked_releases),
             "faults": dict(counters.faults),
             "seconds": {"bounds": list(BUCKETS_S), "counts": list(whole.counts)},
         },
@@ -87,7 +93,8 @@ def recent_figures(events: Sequence[Event], totals: Figures, before: Figures, no
     """Tell of the last ten minutes, or of the time since the start; `before`: the totals at its beginning.
 
     went: backends that ceased to be listed or to be reachable, each once. pages_moved: pages that lost their socket and
-    came back to another backend. pages_away: those that have just lost it, and may come back.
+    came back to another backend. pages_away: those that have just lost it, and may come back. pages_returned: those
+    that were parked, and whose browsers came back.
     """
     late = [e for e in events if e.at >= now - RECENT_S]
     gone = [e.backend for e in late if e.kind is Kind.UNREACHABLE or (e.kind is Kind.PHASE and e.cause == "gone")]
@@ -98,4 +105,5 @@ def recent_figures(events: Sequence[Event], totals: Figures, before: Figures, no
         "pages_kept": totals["reconnects"]["same"] - before["reconnects"]["same"],
         "pages_lost": sum(totals["lost"].values()) - sum(before["lost"].values()),
         "pages_away": totals["away"],
+        "pages_returned": sum(totals["parked_returned"].values()) - sum(before["parked_returned"].values()),
     }

@@ -39,6 +39,7 @@ class StatusCollector(Collector):
         yield from _backends(status.backends)
         yield from _requests(counters)
         yield from _sessions(counters)
+        yield from _parking(status)
         yield from _failures(status)
         yield from _limits(counters)
         yield from _assets(status)
@@ -93,6 +94,8 @@ def _backends(backends: Iterable[BackendStatus]) -> Iterator[Metric]:
         phases.add_metric([b.name, b.phase.value], 1)
     yield phases
     yield _labelled_gauge("backend_pages", "Open pages by backend.", "backend", {b.name: b.pages for b in backends})
+    parked = {b.name: b.parked for b in backends}
+    yield _labelled_gauge("backend_parked_pages", "Of the open pages, those parked (--park).", "backend", parked)
     tunnels = {b.name: b.tunnels for b in backends}
     yield _labelled_gauge("backend_tunnels", "Open tunnels by backend.", "backend", tunnels)
     ejected = {b.name: int(b.ejected) for b in backends}
@@ -151,6 +154,21 @@ def _sessions(counters: Counters) -> Iterator[Metric]:
     )
     stopped = counters.faults["reload-loop"]
     yield _counter("reload_loops_stopped", "Pages held because they reloaded again and again.", stopped)
+
+
+def _parking(status: Status) -> Iterator[Metric]:
+    counters, gauges = status.counters, status.gauges
+    yield _gauge("parked_pages", "Pages that are kept for browsers that are away (--park).", gauges.parked)
+    yield _gauge("parked_bytes", "Memory for what browsers may not have received (--park).", gauges.parked_bytes)
+    yield _counter("parked", "Pages whose browsers were found to be away (--park).", counters.parked)
+    yield _labelled_counter(
+        "parked_returned", "Parked pages whose browsers came back, by connection.", "connection",
+        counters.parked_returns,
+    )  # fmt: skip
+    yield _labelled_counter(
+        "parked_released", "Parked pages that were let go, by reason.", "reason", counters.parked_releases
+    )
+    yield _histogram("parked_seconds", "Time for which browsers were away that came back.", counters.parked_gaps)
 
 
 def _failures(status: Status) -> Iterator[Metric]:

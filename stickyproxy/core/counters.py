@@ -13,6 +13,7 @@ from stickyproxy.core.backends import Cause, Pick, Pin
 from stickyproxy.core.ejection import Failure
 from stickyproxy.core.histogram import Histogram
 from stickyproxy.core.limits import Limit
+from stickyproxy.core.parking import Release
 from stickyproxy.core.proxy_protocol import HeaderProblem
 from stickyproxy.core.tls import Handshake
 from stickyproxy.core.tunnels import End
@@ -47,9 +48,9 @@ class Counters:
     __slots__ = (
         "asset_hits", "asset_misses", "asset_retries", "backends", "connections", "dials", "ejections", "failures",
         "faults", "first_bytes", "gaps", "handshakes", "limits", "log_dropped", "lost", "moved", "open_connections",
-        "probes", "received_bytes", "reconnects", "refused_headers", "requests", "retries", "retries_denied",
-        "returns", "sent_bytes", "stalls", "tunnel_ends", "tunnel_received_bytes", "tunnel_sent_bytes", "tunnels",
-        "whole", "wholes",
+        "parked", "parked_gaps", "parked_releases", "parked_returns", "probes", "received_bytes", "reconnects",
+        "refused_headers", "requests", "retries", "retries_denied", "returns", "sent_bytes", "stalls", "tunnel_ends",
+        "tunnel_received_bytes", "tunnel_sent_bytes", "tunnels", "whole", "wholes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -81,6 +82,10 @@ class Counters:
         self.reconnects = Counter({(same, in_time): 0 for same in (True, False) for in_time in (True, False)})
         self.gaps = Histogram()  # of them
         self.lost = Counter(dict.fromkeys((e.value for e in End), 0))  # pages, by the end of their socket
+        self.parked = 0  # pages whose browsers were found to be away (--park)
+        self.parked_returns = Counter(dict.fromkeys(("new", "old"), 0))  # of them, by the connection they came back by
+        self.parked_gaps = Histogram()  # how long those were away
+        self.parked_releases = Counter(dict.fromkeys((r.value for r in Release), 0))  # of the others, by reason
         self.stalls = 0  # times the event loop stood still
         self.log_dropped = 0  # lines of the access log that nobody took in time
         self.handshakes = Counter(dict.fromkeys((h.value for h in Handshake), 0))  # TLS with clients

@@ -32,6 +32,7 @@ class Kind(Enum):
     MOVED = "moved"  # pins went from one backend to another
     LOST = "lost"  # pages whose socket ended and of which nothing came back
     RELOAD_LOOP = "reload-loop"  # a visitor's page reloads again and again and was told so
+    LET_GO = "let-go"  # parked pages are given up, since too many are or too much is kept for them
     WORKER = "worker"  # a worker process ended or was killed
 
 
@@ -134,6 +135,11 @@ _LOSSES = {
     "error": "the connection broke",
 }
 
+_LIMITS = {
+    "memory": "more was sent to them than --park-page-bytes or --park-bytes allow",
+    "pages": "more were parked than --park-pages allows",
+}
+
 
 def describe(happening: Happening) -> str:
     """Say in one line, for people, what happened."""
@@ -153,6 +159,9 @@ def describe(happening: Happening) -> str:
         return f"{_counted(count, 'page')}{where} lost: {why}, and no word for 30 s"
     if kind is Kind.RELOAD_LOOP:
         return f"{_counted(count, 'page load')} held: the sockets of a visitor's pages are refused again and again"
+    if kind is Kind.LET_GO:
+        why = _LIMITS.get(happening.cause, happening.cause)
+        return f"{_counted(count, 'parked page')} let go: {why}"
     if kind is Kind.DRAIN:
         return f"{backend} drains by order: new sessions and documents go elsewhere"
     if kind is Kind.UNDRAIN:

@@ -61,6 +61,9 @@ CONNECT_TIMEOUT = Fault(504, "connect-timeout", "No replica of this app answered
 TOO_MANY_PENDING = Fault(
     503, "too-many-pending", "The replica of this page has too many unanswered requests. It may be overloaded.", 5
 )
+COME_BY_SOCKET = Fault(
+    503, "come-by-socket", "This page is parked, and can be taken up by a WebSocket only; its browser tries one next."
+)
 CLOSED_EARLY = Fault(502, "closed-early", "The app closed the connection before it answered.")
 BAD_RESPONSE = Fault(502, "bad-response", "The app answered with something that is not valid HTTP/1.1.")
 RESPONSE_TIMEOUT = Fault(504, "response-timeout", "The app did not begin to answer in time.")
@@ -75,7 +78,7 @@ BAD_BODY = Fault(400, "bad-chunk", "The request's body is not validly chunked (R
 REASONS = (
     *(f.reason for f in (NO_BACKEND, OUT_OF_RESOURCES, RELOAD_LOOP, CONNECT_REFUSED, CONNECT_TIMEOUT, CLOSED_EARLY)),
     *(f.reason for f in (BAD_RESPONSE, RESPONSE_TIMEOUT, HEAD_TIMEOUT, BODY_TIMEOUT, BAD_BODY)),
-    TOO_MANY_PENDING.reason, PLAIN_ON_TLS.reason, BACKEND_TLS.reason,
+    COME_BY_SOCKET.reason, TOO_MANY_PENDING.reason, PLAIN_ON_TLS.reason, BACKEND_TLS.reason,
     "broken-off", "head-too-large", "too-many-headers", "unknown-method", "bad-connection", "bad-head", "bad-host",
     "bad-length", "bad-request-line", "bad-target", "bad-transfer-encoding", "bad-version",
 )  # fmt: skip

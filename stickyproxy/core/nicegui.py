@@ -33,6 +33,17 @@ _ADDED: Final = (
 """What a page gets in its `query: {...}` for its token: the socket's parameter, and that a click on a file, by which
 NiceGUI starts a download, asks for it with the token."""
 
+PATIENCE: Final = (
+    b"...((() => { let s; Object.defineProperty(window, 'socket', {configurable: true, enumerable: true, "
+    b"get: () => s, set(v) { s = v; let met = false; const on = v.on; "
+    b"v.on = (e, h) => on.call(v, e, e !== 'connect_error' ? h : "
+    b"(x) => { if (!met || 'data' in x || x.message !== 'timeout') h(x); }); "
+    b"on.call(v, 'connect', () => { met = true; }); }}); })(), {}), "
+)
+"""What a page gets in its `query: {...}` so that it can wait for minutes: NiceGUI's page reloads itself when an attempt
+to connect takes longer than 20 s (`connect_error` with "timeout" in `static/nicegui.js`), as in a network that swallows
+everything. A page that has been connected tries on instead; what a server says by that word is heard as before."""
+
 _ID = rb"[0-9A-Za-z-]{1,64}"
 _SOCKET = re.compile(rb"/_nicegui_ws/[^?]*(?:\?(?:[^#&]*&)*?client_id=(%b)(?:&|\Z))?" % _ID)
 _CLIENT = re.compile(rb"/_nicegui/client/(%b)/" % _ID)
@@ -124,24 +135,24 @@ class PageReader:
     """Reads a page's HTML as it passes, for its client id, the version that built it, and the files it shows.
 
     encoding: the response's Content-Encoding in lower case. What cannot be decoded is not read, never an error: the
-    bytes go their way whatever is found in them. With `token`, `feed` and `end` give the page back with the token added
-    to its `query: {...}`, encoded as it came; without one they give nothing back. feed raises zlib.error where a page
-    with a token turns out to be broken in the middle.
+    bytes go their way whatever is found in them. With an `insertion` (`added`, `PATIENCE`), `feed` and `end` give the
+    page back with that in its `query: {...}`, encoded as it came; without one they give nothing back. feed raises
+    zlib.error where a page with an insertion turns out to be broken in the middle.
     """
 
-    def __init__(self, encoding: bytes, token: bytes | None = None) -> None:
+    def __init__(self, encoding: bytes, insertion: bytes = b"") -> None:
         self.page = b""
         self.version = b""
         self.files: set[bytes] = set()
         self._done = False
         self._tail = b""
         self._read = 0
-        self._token = token
+        self._insertion = insertion
         self._begun: bytes | None = b""  # what came before anything could be decoded: it may be something else
         self._gzip = encoding == b"gzip"
         self._decoder = zlib.decompressobj(31 if encoding == b"gzip" else 15) if encoding else None
         self._encoder = (
-            zlib.compressobj(4, zlib.DEFLATED, 31 if encoding == b"gzip" else 15) if token and encoding else None
+            zlib.compressobj(4, zlib.DEFLATED, 31 if encoding == b"gzip" else 15) if insertion and encoding else None
         )
 
     @staticmethod
@@ -151,7 +162,7 @@ class PageReader:
 
     def feed(self, content: bytes) -> bytes:
         """Read a piece of the response's content (without its framing)."""
-        if self._token is None:
+        if not self._insertion:
             if not self._done:
                 self._read_only(content)
             return b""
@@ -201,7 +212,7 @@ class PageReader:
         """Give what was held back, at the content's end."""
         held, self._tail = self._tail if not self._done else b"", b""
         self._done = True
-        if self._token is None:
+        if not self._insertion:
             return b""
         if self._decoder is not None and self._begun is not None:
             return self._begun  # nothing came out of it at all
@@ -226,9 +237,9 @@ class PageReader:
         self._done = True
         self.page = page or b""
         self.version = anchor[1]
-        if self._token is None:
+        if not self._insertion:
             return b""
-        return text[: anchor.end()] + added(self._token) + text[anchor.end() :]
+        return text[: anchor.end()] + self._insertion + text[anchor.end() :]
 
 
 def added(token: bytes) -> bytes:

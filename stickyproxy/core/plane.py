@@ -5,7 +5,7 @@ knows how many there are.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Protocol
@@ -21,7 +21,7 @@ from stickyproxy.core.tls import TlsMaterial
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a data plane says of itself; `pages` and `exchanges`, by identity, only where a thorough one is asked for.
+    """What a data plane says of itself; what is by identity (`pages`, `parked`, ...) only in a thorough one.
 
     `serving`: it accepts connections. `restarts`: how often its process was replaced.
     """
@@ -33,6 +33,7 @@ class Report:
     serving: bool = True
     restarts: int = 0
     pages: Counter[str] = field(default_factory=Counter)
+    parked: Counter[str] = field(default_factory=Counter)
     exchanges: Counter[str] = field(default_factory=Counter)
     app: str = ""
     signs: AppSigns | None = None
@@ -88,7 +89,7 @@ def total(reports: Sequence[Report], discovery: DiscoveryStatus) -> Status:
     return Status(
         _readiness(reports, serving),
         discovery,
-        _tallied(_backends([r.backends for r in serving]), counters, sum((r.pages for r in serving), Counter[str]())),
+        _tallied(_backends([r.backends for r in serving]), counters, serving),
         counters,
         sum(r.tunnels for r in serving),
         next((r.app for r in serving), ""),
@@ -145,12 +146,14 @@ def _backends(lists: Sequence[tuple[BackendStatus, ...]]) -> tuple[BackendStatus
 
 
 def _tallied(
-    backends: Iterable[BackendStatus], counters: Counters, pages: Mapping[str, int]
+    backends: Iterable[BackendStatus], counters: Counters, serving: Sequence[Report]
 ) -> tuple[BackendStatus, ...]:
     """Complete what is said of each backend by what all together have counted."""
     none = Tally()
+    pages = sum((r.pages for r in serving), Counter[str]())
+    parked = sum((r.parked for r in serving), Counter[str]())
     return tuple(
-        replace(b, pages=pages.get(b.identity, 0), requests=tally.requests, moved_to=tally.moved_to)
+        replace(b, pages=pages[b.identity], parked=parked[b.identity], requests=tally.requests, moved_to=tally.moved_to)
         for b in backends
         for tally in (counters.backends.get(b.identity, none),)
     )

@@ -116,6 +116,21 @@ class HelpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkingSettings:
+    """How long NiceGUI pages are kept alive whose browsers are away, and at what cost."""
+
+    park_s: float = 0.0
+    """0: not at all. Off, since a tab that vanishes without a word holds its state in the app for so long."""
+    page_bytes: int = 8 << 20
+    """Kept for one page: a log that gets five lines a second is sent in some 3 MiB in five minutes, since NiceGUI names
+    all of its lines with each new one."""
+    total_bytes: int = 128 << 20
+    """Kept for all pages together, browsers that are there included: what they have not acknowledged yet."""
+    pages: int = 1000
+    """Most pages that are parked at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
 class FailureSettings:
     """What is done about backends that fail; they are found by traffic alone."""
 
@@ -175,6 +190,7 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     help: HelpSettings = field(default_factory=HelpSettings)
     failures: FailureSettings = field(default_factory=FailureSettings)
+    parking: ParkingSettings = field(default_factory=ParkingSettings)
     log: LogSettings = field(default_factory=LogSettings)
     sidecar: SidecarSettings | None = None
     """None: the proxy does not stand in a pod of the app."""

@@ -29,6 +29,8 @@ class BackendStatus:
     """Answered since it was listed."""
     moved_to: int = 0
     """Pins that were moved to it since then."""
+    parked: int = 0
+    """Of the open pages, those whose browsers are away; 0 where nobody asked for a thorough report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ class Gauges:
 
     `retry_budget_used`: 0 to 1. `lag_s`, `longest_lag_s`: how late the event loop was at worst, in the last ten seconds
     and ever. `away`: pages whose socket has ended and of which it is open whether they come back.
-    `tasks` that its event loop has, whoever made them.
+    `tasks` that its event loop has, whoever made them. `parked`: pages that are kept for browsers that are away;
+    `parked_bytes`: kept for them, and for those that have not yet acknowledged what they were sent. `park_s`: how long
+    they are kept; 0 where none is.
     """
 
     asset_cache_bytes: int = 0
@@ -77,6 +81,9 @@ class Gauges:
     longest_lag_s: float = 0.0
     away: int = 0
     tasks: int = 0
+    parked: int = 0
+    parked_bytes: int = 0
+    park_s: float = 0.0
 
     def with_other(self, other: "Gauges") -> "Gauges":
         """Give the sum of what adds up, and the worse of the rest."""
@@ -87,6 +94,9 @@ class Gauges:
             max(self.longest_lag_s, other.longest_lag_s),
             self.away + other.away,
             self.tasks + other.tasks,
+            self.parked + other.parked,
+            self.parked_bytes + other.parked_bytes,
+            max(self.park_s, other.park_s),
         )
 
 

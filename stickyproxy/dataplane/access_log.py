@@ -4,12 +4,15 @@ Law: while it is off nothing of this is made, so that it costs a request nothing
 """
 
 import time
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.access_log import Entry, LogFormat, json_line, read_trace, safe, safe_path, text_line
 from stickyproxy.core.assets import Asset
+from stickyproxy.core.backends import Pick
 from stickyproxy.core.faults import Fault
+from stickyproxy.core.messages import Cutter
 from stickyproxy.core.request import RequestHead
 from stickyproxy.core.response import ResponseHead
 from stickyproxy.core.settings import LogSettings
@@ -17,6 +20,8 @@ from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.exchange import Exchange
 from stickyproxy.dataplane.log_writer import LogWriter
+from stickyproxy.dataplane.parkable import ParkableTunnel
+from stickyproxy.dataplane.takeover import Takeover
 from stickyproxy.dataplane.tunnel import Tunnel
 from stickyproxy.dataplane.upstream import Upstream
 
@@ -107,14 +112,27 @@ class LoggedDownstream(Downstream):
         if isinstance(self._exchange, LoggedExchange):
             self.log(self._exchange.entry(now, received, sent))
 
-    def become_tunnel(self, upstream: Upstream, *, websocket: bool) -> Tunnel:
+    def become_tunnel(
+        self, upstream: Upstream, *, websocket: bool, prepare: Callable[[ParkableTunnel], None] | None = None
+    ) -> Tunnel:
         """Give both connections to a tunnel, which is logged at its end."""
         exchange = self._exchange
-        tunnel = super().become_tunnel(upstream, websocket=websocket)
+        tunnel = super().become_tunnel(upstream, websocket=websocket, prepare=prepare)
         if isinstance(exchange, LoggedExchange):
             received, sent = self.take_bytes()
             tunnel.log = TunnelLog(exchange, received, sent)
         return tunnel
+
+    def return_to(self, tunnel: ParkableTunnel, waiting: list[bytes], cutter: Cutter | None) -> None:
+        """Give the connection to a tunnel that has waited for it, which is logged when it is lost again."""
+        exchange = self._exchange
+        received, sent = self.take_bytes()
+        if isinstance(exchange, LoggedExchange):
+            before = tunnel.moved_bytes
+            super().return_to(tunnel, waiting, cutter)
+            tunnel.log = TunnelLog(exchange, received - before[0], sent - before[1])
+        else:
+            super().return_to(tunnel, waiting, cutter)
 
     def take_bytes(self) -> tuple[int, int]:
         """Give the bytes received and sent since this was last asked."""
@@ -152,6 +170,10 @@ class LoggedExchange(Exchange):
     def _upgrade(self, response: ResponseHead, data: bytes, end: int) -> None:
         self._status, self._answered = response.status, self.proxy.time()
         super()._upgrade(response, data, end)
+
+    def _resume(self, takeover: Takeover, pick: Pick) -> None:
+        self._status, self._answered = 101, self.proxy.time()
+        super()._resume(takeover, pick)
 
     def _answer_asset(self, asset: Asset) -> None:
         self._end, self._answered = "cache", self.proxy.time()

@@ -6,6 +6,7 @@ are held, never dropped, and reading stops while any are held. What is slow, and
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from stickyproxy.core.backends import Backend
@@ -13,10 +14,12 @@ from stickyproxy.core.ending import Stage
 from stickyproxy.core.faults import HEAD_TIMEOUT, PLAIN_ON_TLS, Fault, HeadError, answer, respond
 from stickyproxy.core.forwarded import client_address, forwarded_lines, relayed_lines
 from stickyproxy.core.limits import Limit
+from stickyproxy.core.messages import Cutter
 from stickyproxy.core.request import RequestFields, RequestHead, looks_like_head, parse_repeat
 from stickyproxy.core.tls import Handshake
 from stickyproxy.dataplane.client_stream import ClientStream
 from stickyproxy.dataplane.exchange import Exchange
+from stickyproxy.dataplane.parkable import ParkableTunnel
 from stickyproxy.dataplane.sockets import reset_connection, unsent_bytes
 from stickyproxy.dataplane.tunnel import Tunnel
 
@@ -267,25 +270,54 @@ class Downstream(ClientStream):
         else:
             self._close()
 
-    def become_tunnel(self, upstream: "Upstream", *, websocket: bool) -> Tunnel:
-        """Give both connections to a tunnel, with the bytes that came behind the request's head."""
+    def become_tunnel(
+        self, upstream: "Upstream", *, websocket: bool, prepare: Callable[[ParkableTunnel], None] | None = None
+    ) -> Tunnel:
+        """Give both connections to a tunnel, with the bytes that came behind the request's head.
+
+        prepare: makes ready one that can be parked, as it is made if this is given.
+        """
         held, self._held = self._held, b""
         self.proxy.buffered.hold(self, 0)
         self.resume_reading()
         self._exchange = None
-        tunnel = Tunnel(
+        tunnel = (ParkableTunnel if prepare is not None else Tunnel)(
             self.transport, upstream.transport, upstream.pool.load, self.proxy, upstream.pool.backend.identity,
             websocket=websocket,
         )  # fmt: skip
+        if prepare is not None:
+            assert isinstance(tunnel, ParkableTunnel)
+            prepare(tunnel)
         self.proxy.tunnel_made(tunnel)
         self.proxy.downstream_lost(self, tunnel)
-        if self.stalled:  # by the very bytes that opened it: what waits is the tunnel's from now on
-            tunnel.stalled()
+        self._taken_over(tunnel)
         if held:  # not before: the tunnel must hear that the backend does not take it
-            upstream.transport.write(held)
+            tunnel.take_held(held)
         if self._ended and tunnel.downstream is not None:
             tunnel.downstream.eof_received()
         return tunnel
+
+    def _taken_over(self, tunnel: Tunnel) -> None:
+        """Tell a tunnel that the very bytes which opened it have not been taken: what waits is its own from now on."""
+        if self.stalled and tunnel.downstream is not None:
+            tunnel.downstream.pause_writing()
+
+    def take_held(self) -> bytes:
+        """Give what came behind a request that has no body, to an exchange that turns out to want it."""
+        held, self._held = self._held, b""
+        self.resume_reading()
+        return held
+
+    def return_to(self, tunnel: ParkableTunnel, waiting: list[bytes], cutter: Cutter | None) -> None:
+        """Give the connection to a tunnel that has waited for its browser (see `ParkableTunnel.join`)."""
+        self.proxy.buffered.hold(self, 0)
+        self.resume_reading()
+        self._exchange = None
+        tunnel.join(self.transport, waiting, cutter)
+        self.proxy.downstream_lost(self, tunnel)
+        self._taken_over(tunnel)
+        if self._ended and tunnel.downstream is not None:
+            tunnel.downstream.eof_received()
 
     # The ends.
 

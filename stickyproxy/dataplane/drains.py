@@ -104,6 +104,8 @@ class Drains:
             if idle_s is not None:
                 dispersal = Dispersal(proxy.loop, proxy.random, partial(self._move, identity), idle_s=idle_s)
                 self._movers[dispersal] = identity
+                if proxy.parking is not None:
+                    proxy.parking.leave(identity)
                 for tunnel in list(proxy.tunnels):
                     self.opened(tunnel)
                 dispersal.start(wait_s)

@@ -58,7 +58,13 @@ class Ending:
     def announce(self) -> None:
         """Be unready from now on, and begin to watch the tunnels that will be closed."""
         if self._advance(Event.LEAVE):
+            self._unpark()
             self._dispersal.watch(self._proxy.tunnels)
+
+    def _unpark(self) -> None:
+        """Let parked pages go while their browsers can still come back by another proxy."""
+        if self._proxy.parking is not None:
+            self._proxy.parking.leave()
 
     async def leave(self, delay_s: float, timeout_s: float) -> None:
         """Serve on for a while, unready, until load balancers send nobody here any more; then drain."""
@@ -70,6 +76,7 @@ class Ending:
         """Stop accepting, let exchanges finish, close tunnels spread over the time, drop the rest at its end."""
         proxy = self._proxy
         self._advance(Event.DRAIN)
+        self._unpark()
         proxy.stop_accepting()
         await asyncio.sleep(min(FIRST_REQUEST_S, timeout_s / 10))
         for downstream in list(proxy.downstreams):

@@ -18,7 +18,7 @@ from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, bod
 from stickyproxy.core.histogram import BUCKETS_S
 from stickyproxy.core.request import CHUNKED, drop_fields
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
-from stickyproxy.dataplane.sending import Sending
+from stickyproxy.dataplane.returning import Returning
 from stickyproxy.dataplane.steering import page_body, visitor
 from stickyproxy.dataplane.watch import TokenReader
 
@@ -27,7 +27,7 @@ _KEPT = Pin.KEPT
 _SHORT_S = BUCKETS_S[0]
 
 
-class Exchange(Sending):
+class Exchange(Returning):
     """One request and its response, between its start and its end."""
 
     __slots__ = ()
@@ -210,9 +210,13 @@ class Exchange(Sending):
         cookie = self._cookie_line(pick) if pick.to_hand_out else b""
         handshake = self._steering.handshake() if self._steering is not None else None
         behind = data[end:] if handshake is None else handshake.feed(data[end:])
+        kept, websocket = response.kept or b"", response.upgrade.lower() == b"websocket"
+        prepare = None
+        if websocket and self._steering is not None:
+            kept, prepare = self._steering.park(kept)
         downstream.send(
             b"%b\r\nConnection: Upgrade\r\nUpgrade: %b%b\r\n\r\n%b"
-            % (response.kept or b"", response.upgrade, cookie, behind)
+            % (kept, response.upgrade, cookie, b"" if prepare is not None else behind)
         )
         self.proxy.counters.count_request(101, pick)
         if pick.pin is Pin.MOVED:
@@ -220,7 +224,9 @@ class Exchange(Sending):
         upstream.pool.tally.requests += 1
         upstream.exchange = self.upstream = None
         upstream.pool.upstreams.discard(upstream)
-        tunnel = downstream.become_tunnel(upstream, websocket=response.upgrade.lower() == b"websocket")
+        tunnel = downstream.become_tunnel(upstream, websocket=websocket, prepare=prepare)
+        if prepare is not None and behind and tunnel.upstream is not None:
+            tunnel.upstream.data_received(behind)
         if self._steering is not None:
             self._steering.tunnel_made(tunnel, pick, handshake)
 
@@ -342,7 +348,9 @@ class Exchange(Sending):
 
     def timed_out(self) -> None:
         """Hear that the downstream connection's deadline has passed."""
-        if self._response is not None:
+        if self.takeover is not None:
+            self.downstream.break_off(reset=False)
+        elif self._response is not None:
             self._break_off()
         elif not self.request_done:
             self._fail(faults.BODY_TIMEOUT)

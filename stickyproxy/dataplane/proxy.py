@@ -45,6 +45,7 @@ from stickyproxy.dataplane.drains import Drains
 from stickyproxy.dataplane.ending import Ending
 from stickyproxy.dataplane.failures import Failures
 from stickyproxy.dataplane.log_writer import LogWriter
+from stickyproxy.dataplane.parking import Parking
 from stickyproxy.dataplane.pool import Pool
 from stickyproxy.dataplane.reporting import report
 from stickyproxy.dataplane.sidecar import Sidecar
@@ -102,6 +103,7 @@ class Proxy:
         self.access_log: AccessLog | None = None
         if settings.log.access is not LogFormat.OFF:
             self.access_log = AccessLog(settings.log, random, LogWriter(STANDARD_OUTPUT, self._line_dropped))
+        self.parking = Parking(self) if settings.parking.park_s else None
         self.sidecar = Sidecar(self, settings.sidecar) if settings.sidecar is not None else None
         self._secrets = Secrets(settings.affinity.secrets)
         self.snapshot = Snapshot((), self._secrets)
@@ -264,7 +266,11 @@ class Proxy:
     def leave_place(self, place: bytes | None) -> None:
         """Free a place."""
         self.admission.left(place)
-        if not self.admission.places.taken:
+        self._look_who_is_there()
+
+    def _look_who_is_there(self) -> None:
+        """Tell when the last has left; a page that is let go has no place, but its backend's side has yet to end."""
+        if not (self.admission.places.taken or self.tunnels):
             self._ending.nobody_is_there()
 
     def tunnel_made(self, tunnel: Tunnel) -> None:
@@ -345,7 +351,10 @@ class Proxy:
         self.tunnel_idle_checks.pop(tunnel, None)
         self.buffered.hold(tunnel, 0)
         self.tunnels.discard(tunnel)
-        self.leave_place(tunnel.place)
+        if tunnel.seated:
+            self.leave_place(tunnel.place)
+        else:
+            self._look_who_is_there()
 
     def _line_dropped(self) -> None:
         self.counters.log_dropped += 1
@@ -355,7 +364,7 @@ class Proxy:
         if self.takes(unwritten, tunnel.unwritten):
             self.watched_tunnels[tunnel] = (self.time() + self.times.body_s, tunnel.unwritten)
         else:
-            tunnel.abort(End.IDLE)
+            tunnel.drop()
 
     def tunnel_idle_check(self, tunnel: Tunnel) -> None:
         """Close a tunnel in which no byte has moved for too long, or look again when that could be so."""
@@ -375,6 +384,8 @@ class Proxy:
             self.counters.lost[absence.end.value] += 1
             self.happenings.add(Happening(Kind.LOST, self.name_of(absence.identity), cause=absence.end.value))
         self.drains.wake()
+        if self.parking is not None:
+            self.parking.sweep(now)
         if self.sidecar is not None:
             self.sidecar.sweep()
         self.failures.sweep(now)

@@ -36,12 +36,18 @@ def report(proxy: "Proxy", *, thorough: bool) -> Report:
         proxy.failures.budget_used, max(proxy.lags, default=0.0), proxy.longest_lag_s, proxy.absences.ours,
         len(asyncio.all_tasks(proxy.loop)),
     )  # fmt: skip
+    parking = proxy.parking
+    if parking is not None:
+        gauges = replace(
+            gauges, parked=len(parking.away), parked_bytes=parking.kept_bytes, park_s=parking.settings.park_s
+        )
     told = Report(proxy.health(), proxy.counters, tuple(backends), len(proxy.tunnels), gauges=gauges)
     if proxy.sidecar is not None:
         told = replace(told, app=proxy.sidecar.line(), signs=proxy.sidecar.signs())
     if thorough:
         exchanges = Counter(d.backend.identity for d in proxy.downstreams if d.backend is not None)
-        told = replace(told, pages=proxy.drains.open_pages(), exchanges=exchanges)
+        parked = Counter(tunnel.identity for tunnel in parking.away) if parking is not None else Counter[str]()
+        told = replace(told, pages=proxy.drains.open_pages(), parked=parked, exchanges=exchanges)
     return told
 
 

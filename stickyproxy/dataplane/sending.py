@@ -15,14 +15,17 @@ from stickyproxy.core.faults import Fault
 from stickyproxy.core.framing import BadBodyError, BodyReader, body_reader
 from stickyproxy.core.limits import Limit
 from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
+from stickyproxy.core.parking import offer_stateless
 from stickyproxy.core.request import RequestHead
 from stickyproxy.dataplane.asset_flights import Flight
 from stickyproxy.dataplane.dial import ExhaustedError, UnreachableError, dial
 from stickyproxy.dataplane.steering import Steering
+from stickyproxy.dataplane.takeover import Takeover
 from stickyproxy.dataplane.upstream import Upstream
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.downstream import Downstream
+    from stickyproxy.dataplane.parking import Parking
     from stickyproxy.dataplane.pool import Pool
 
 _UNDERSCORE = ord("_")  # as a number, which is found in bytes much sooner than bytes in bytes
@@ -41,7 +44,7 @@ class Sending:
     __slots__ = (
         "_body", "_dialling", "_excluded", "_first_byte", "_flight", "_interims", "_persistent", "_received",
         "_response", "_retried", "_steering", "_unframed", "_unsent", "_until_close", "began", "body_bytes",
-        "downstream", "head", "pick", "proxy", "request_done", "upstream",
+        "downstream", "head", "pick", "proxy", "request_done", "takeover", "upstream",
     )  # fmt: skip
 
     def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
@@ -61,6 +64,7 @@ class Sending:
         self._excluded: frozenset[str] = frozenset()  # identities of backends that could not be reached
         self._steering: Steering | None = None  # what NiceGUI's own paths say; None for all others
         self._flight: Flight | None = None  # the fetch of an asset for all who want it, by this exchange or another
+        self.takeover: Takeover | None = None  # the way back of a browser to its parked page
         self._retried = False
         # Of the other half, since a second call would cost every request.
         self._persistent = True  # the backend will take another request here, and sends nothing behind its answer
@@ -81,6 +85,14 @@ class Sending:
 
     def _answer_asset(self, asset: Asset) -> None:
         """End with a file from the cache."""
+        raise NotImplementedError
+
+    def _returns(self, parking: "Parking", steering: Steering) -> bool:
+        """Say whether this is a browser that comes back to its parked page, and begin to greet it."""
+        raise NotImplementedError
+
+    def _go_on_returning(self, takeover: Takeover, data: bytes) -> None:
+        """Take bytes of a browser that comes back."""
         raise NotImplementedError
 
     def response_received(self, data: bytes) -> None:
@@ -109,6 +121,8 @@ class Sending:
         pick = None
         if _UNDERSCORE in target and (MARK in target or TOKEN_PARAMETER in target):  # most have not even the first
             self._steering = Steering(self.downstream, head)
+            if proxy.parking is not None and self._returns(proxy.parking, self._steering):
+                return
             key = self._steering.cache_key() if proxy.assets is not None else None
             if key is not None and proxy.assets is not None:
                 if asset := proxy.assets.find(key):
@@ -242,7 +256,10 @@ class Sending:
         line, fields = head.line, head.fields
         if not fields.host:  # HTTP/1.0 may leave it out, HTTP/1.1 may not
             line += b"\r\nHost: %b" % str(upstream.pool.backend.address).encode()
-        upstream.transport.write(line + fields.upstream)
+        rest = fields.upstream
+        if fields.upgrade and self._steering is not None and self._steering.who is not None:
+            rest = offer_stateless(rest)
+        upstream.transport.write(line + rest)
         if self.request_done:
             downstream.deadline = now + self.proxy.times.response_s
         else:
@@ -257,6 +274,9 @@ class Sending:
         downstream = self.downstream
         times = self.proxy.times
         self.body_bytes += len(data)
+        if self.takeover is not None:
+            self._go_on_returning(self.takeover, data)
+            return
         if self.upstream is None:  # not connected yet: hold what has come and stop reading
             self._unsent += data
             downstream.pause_reading()
@@ -288,6 +308,8 @@ class Sending:
     def waiting_bytes(self) -> int:
         """Count the bytes that wait for a connection, or for a backend that does not take them yet."""
         waiting = len(self._unsent)
+        if self.takeover is not None:
+            waiting += self.takeover.waiting_bytes
         return waiting + (self.upstream.transport.get_write_buffer_size() if self.upstream is not None else 0)
 
     def _send_again(self, lost: Upstream) -> bool:

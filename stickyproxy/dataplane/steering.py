@@ -5,6 +5,8 @@ stands in `core/nicegui.py`.
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.affinity import keep
@@ -12,9 +14,11 @@ from stickyproxy.core.backends import Backend, Pick
 from stickyproxy.core.framing import BodyReader, body_reader
 from stickyproxy.core.handshake import Handshake, Outcome, read_poll
 from stickyproxy.core.nicegui import (
+    PATIENCE,
     Kind,
     PageReader,
     Route,
+    added,
     asks_implicitly,
     is_once,
     is_own,
@@ -22,9 +26,11 @@ from stickyproxy.core.nicegui import (
     read_route,
     read_token,
 )
+from stickyproxy.core.parking import Who, agree_stateless, is_stateless, read_extensions, read_who
 from stickyproxy.core.reloads import YOUNG_S
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
+from stickyproxy.dataplane.parkable import ParkableTunnel
 from stickyproxy.dataplane.tunnel import Tunnel
 from stickyproxy.dataplane.watch import PollReader, TokenReader, WatchedReader
 from stickyproxy.dataplane.witness import Witness
@@ -204,6 +210,33 @@ class Steering:
             return None
         return Handshake(implicit=asks_implicitly(self._head.target), version=self._version())
 
+    @property
+    def who(self) -> Who | None:
+        """Say whose socket opens, if it is one that can be parked; with parking only."""
+        head = self._head
+        wanted = self._proxy.parking is not None and self.opens and head.fields.upgrade.lower() == b"websocket"
+        return read_who(head.target) if wanted and head.method == b"GET" else None
+
+    @property
+    def polls(self) -> bool:
+        """Say whether a page begins to poll."""
+        return self.opens and not self._head.fields.upgrade and b"transport=polling" in self._head.target
+
+    def park(self, head: bytes) -> tuple[bytes, Callable[[ParkableTunnel], None] | None]:
+        """Judge whether a WebSocket that a backend accepts can be parked.
+
+        head: the lines of its response. Give them as they are to go on, and what makes the tunnel ready; None where it
+        cannot be parked.
+        """
+        parking, who = self._proxy.parking, self.who
+        if parking is None or who is None:
+            return head, None
+        head = agree_stateless(head)
+        extensions = read_extensions(head)
+        if not is_stateless(extensions):
+            return head, None
+        return head, partial(ParkableTunnel.prepare, parking=parking, who=who, extensions=extensions)
+
     def tunnel_made(self, tunnel: Tunnel, pick: Pick, handshake: Handshake | None) -> None:
         """Hear that a backend has accepted the WebSocket; whether it has the page shows in the handshake."""
         page, proxy = self.page, self._proxy
@@ -217,6 +250,8 @@ class Steering:
             elif tunnel.upstream is not None and tunnel.downstream is not None:
                 tunnel.page = page
                 proxy.pages.opened(page, pick.backend.identity, proxy.time())
+                if isinstance(tunnel, ParkableTunnel):
+                    tunnel.parking.accepted(tunnel)
                 proxy.drains.opened(tunnel)
 
         if handshake is None or handshake.outcome is not Outcome.PENDING:
@@ -235,8 +270,8 @@ def page_body(
 ) -> BodyReader | None:
     """Give a reader for a response that is a page, which learns the page as it passes; None where it cannot be read.
 
-    With `--page-token` it is a TokenReader, whose body leaves chunked or, with `plain`, ends with the connection.
-    raw: the response's head.
+    With `--page-token` or `--park` it is a TokenReader, whose body leaves chunked or, with `plain`, ends with the
+    connection. raw: the response's head.
     """
     proxy = downstream.proxy
     encoding = _content_encoding(raw)
@@ -251,9 +286,11 @@ def page_body(
         if identity in proxy.snapshot.by_identity:
             proxy.versions[identity] = page.version
 
-    with_token = proxy.settings.affinity.page_token and response.length != UNTIL_CLOSE and response.status != 206
-    if with_token and identity in proxy.snapshot.by_identity:
-        page = PageReader(encoding, proxy.snapshot.token_of(pick.backend))
+    insertion = PATIENCE if proxy.parking is not None else b""
+    if proxy.settings.affinity.page_token and identity in proxy.snapshot.by_identity:
+        insertion += added(proxy.snapshot.token_of(pick.backend))
+    if insertion and response.length != UNTIL_CLOSE and response.status != 206:
+        page = PageReader(encoding, insertion)
         return TokenReader(body_reader(response.length, plain=True), page, on_page, plain=plain)
     reader = body_reader(response.length, plain=plain and response.length == CHUNKED)
     return WatchedReader(reader, response.length, PageReader(encoding), on_page)

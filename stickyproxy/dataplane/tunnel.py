@@ -6,7 +6,7 @@ other; the load of the backend is released exactly once; the first reason for it
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from stickyproxy.core.balance import Load
 from stickyproxy.core.tunnels import Close, End, read_close
@@ -125,6 +125,9 @@ class Tunnel:
         "said", "upstream", "websocket", "witness",
     )  # fmt: skip
 
+    client_leg: ClassVar[type[Leg]] = Leg
+    backend_leg: ClassVar[type[Leg]] = Leg
+
     def __init__(
         self,
         downstream: asyncio.Transport,
@@ -135,8 +138,8 @@ class Tunnel:
         *,
         websocket: bool = False,
     ) -> None:
-        self.downstream: Leg | None = Leg(downstream, self)
-        self.upstream: Leg | None = Leg(upstream, self)
+        self.downstream: Leg | None = self.client_leg(downstream, self)
+        self.upstream: Leg | None = self.backend_leg(upstream, self)
         self.downstream.other, self.upstream.other = self.upstream, self.downstream
         self.page = b""
         self.place: bytes | None = None  # of its client, which it keeps to the end (core/places.py)
@@ -168,6 +171,11 @@ class Tunnel:
         self.downstream, self.upstream = downstream, upstream
         downstream.transport.set_protocol(downstream)
         upstream.transport.set_protocol(upstream)
+
+    def take_held(self, data: bytes) -> None:
+        """Pass on what the client sent behind the request, which is counted with it."""
+        if self.upstream is not None:
+            self.upstream.transport.write(data)
 
     def side_ended(self, leg: Leg, error: Exception | None = None) -> None:
         """Pass on which side has ended by itself, unless the tunnel's end is known or begun already."""
@@ -216,6 +224,11 @@ class Tunnel:
     def flows(self) -> None:
         """Pass on that a leg takes again what comes."""
         self._owner.tunnel_flows(self)
+
+    @property
+    def seated(self) -> bool:
+        """Say whether its client has a place."""
+        return True
 
     @property
     def waiting_bytes(self) -> int:
@@ -269,7 +282,7 @@ class Tunnel:
                 leg.transport.close()
 
     def drop(self) -> None:
-        """End at once: too much waits for slow peers, and this one has been slow for longest."""
+        """End at once: a peer takes nothing, or has been slow for longest where too much waits for slow ones."""
         self.abort(End.IDLE)
 
     def abort(self, end: End) -> None:

@@ -21,6 +21,7 @@ _LEVELS = {
     Kind.EJECTED: logging.WARNING,
     Kind.LOST: logging.WARNING,
     Kind.RELOAD_LOOP: logging.WARNING,
+    Kind.LET_GO: logging.WARNING,
 }
 
 Listener = Callable[[Event], None]

@@ -76,6 +76,7 @@ class DemoSettings:
     listen: Address
     admin: Address
     kill_every_s: float | None = None
+    park_s: float = 0.0
 
 
 class Demo:
@@ -95,6 +96,7 @@ class Demo:
             self.replicas[self._child(name, command)] = Address("127.0.0.1", ports[-1])
         command = [sys.executable, "-m", "stickyproxy", "run"]
         command += ["--listen", str(settings.listen), "--admin", str(settings.admin), "--shutdown-delay", "0"]
+        command += ["--park", f"{settings.park_s:g}"]
         for address in self.replicas.values():
             command += ["--backend", str(address)]
         self.proxy = self._child("proxy", command)
@@ -197,6 +199,8 @@ class Demo:
         say("- Click +1, type, upload: all of it happens in the memory of that one replica. A reload stays there, too.")
         say("- Open the dashboard beside it: it tells which replica serves how many pages, and what becomes of them.")
         say(f"- Kill a replica (kill -9 {next(iter(self.replicas)).pid}): its pages reload once, on another replica.")
+        if self.settings.park_s:
+            say("- Open the page on a phone (--listen 0.0.0.0:8080) and lock it for a minute: it is as you left it.")
         if self.settings.kill_every_s is not None:
             say(f"- Or just watch: every {self.settings.kill_every_s:g} s a replica is killed here.")
         say("Ctrl-C ends it all.")
@@ -353,14 +357,24 @@ def _parse_pause(text: str) -> float:
     callback=_parsed(_parse_pause),
     help="Kill a random replica every so often and start it again, to watch sessions recover.",
 )
+@click.option(
+    "--park",
+    default="0",
+    show_default=True,
+    metavar="DURATION",
+    callback=_parsed(parse_duration),
+    help="How long a page outlives its browser's connection, as with `stickyproxy run`.",
+)
 @click.pass_context
-def demo(ctx: click.Context, replicas: int, listen: Address, admin: Address, kill_every: float | None) -> None:
+def demo(
+    ctx: click.Context, replicas: int, listen: Address, admin: Address, kill_every: float | None, park: float
+) -> None:
     """Run a few real NiceGUI replicas behind the proxy on this machine."""
     check_nicegui()
     given = {name: ctx.get_parameter_source(name) is not ParameterSource.DEFAULT for name in ("listen", "admin")}
     listen = choose_address("--listen", listen, given["listen"])
     admin = choose_address("--admin", admin, given["admin"], taken=(listen.port,))
     try:
-        asyncio.run(run_demo(DemoSettings(replicas, listen, admin, kill_every)))
+        asyncio.run(run_demo(DemoSettings(replicas, listen, admin, kill_every, park)))
     except OSError as error:
         raise DemoError(f"this machine refused a process or a port: {error}") from None

@@ -1,4 +1,7 @@
-"""Run Autobahn direct and through the proxy and compare: `python -m tests.autobahn [CASES ...]`, as in `1.* 12.1.*`."""
+"""Run Autobahn direct and through the proxy and compare: `python -m tests.autobahn [--park] [CASES ...]`, as in `1.*`.
+
+--park: by the address of a NiceGUI page's socket, to a proxy that parks pages.
+"""
 
 import asyncio
 import sys
@@ -29,7 +32,9 @@ async def main(cases: list[str]) -> int:
     except NotBuildableError as error:
         print(f"the Autobahn test suite needs {error}", file=sys.stderr)
         return 2
-    result = await compare(cases or [*QUICK, "12.*", "13.*"])
+    park = "--park" in cases
+    wanted = [case for case in cases if case != "--park"]
+    result = await compare(wanted or [*QUICK, "12.*", "13.*"], park=park)
     print(table(result))
     for case in sorted(result.vary):
         what = "differs" if case in result.differ else "varied"

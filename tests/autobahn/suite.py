@@ -65,14 +65,22 @@ class Result:
     differ: frozenset[str]
 
 
-async def compare(cases: Sequence[str]) -> Result:
+PAGE_PATH = (
+    "/_nicegui_ws/socket.io/?client_id=0&next_message_id=0&implicit_handshake=true&document_id=0&tab_id=0"
+    "&EIO=4&transport=websocket"
+)
+
+
+async def compare(cases: Sequence[str], *, park: bool = False) -> Result:
     """Run cases (`1.*`, `12.1.3`) direct and through the proxy; it must be built before.
+
+    park: with `--park`, by the address of a NiceGUI page's socket, so that the tunnel is one that can be parked.
 
     Some verdicts are a race within the server: whether it still echoes a good message, when it has already seen the bad
     one behind it, makes OK or NON-STRICT, direct too. So what differs is run again, and counts as the same once both
     agree. What fails through the proxy and not direct differs for good.
     """
-    direct, through = await run(cases)
+    direct, through = await run(cases, park=park)
     first = direct, through
     differ = {case for case in direct.keys() | through.keys() if direct.get(case) != through.get(case)}
     vary = frozenset(differ)
@@ -80,7 +88,7 @@ async def compare(cases: Sequence[str]) -> Result:
     for _ in range(ROUNDS - 1):
         if not differ - lost:
             break
-        direct, through = await run(sorted(differ - lost))
+        direct, through = await run(sorted(differ - lost), park=park)
         lost |= {case for case in differ if _fails(through.get(case, OK)) and not _fails(direct.get(case))}
         differ = lost | {case for case in differ if direct.get(case) != through.get(case)}
     return Result(*first, vary, frozenset(differ))
@@ -90,7 +98,7 @@ def _fails(verdict: Verdict | None) -> bool:
     return verdict is None or verdict.behavior not in ACCEPTABLE
 
 
-async def run(cases: Sequence[str]) -> tuple[dict[str, Verdict], dict[str, Verdict]]:
+async def run(cases: Sequence[str], *, park: bool) -> tuple[dict[str, Verdict], dict[str, Verdict]]:
     """Run cases once; give the verdicts direct and through the proxy."""
     deflate = ServerPerMessageDeflateFactory()
     async with serve(
@@ -98,16 +106,17 @@ async def run(cases: Sequence[str]) -> tuple[dict[str, Verdict], dict[str, Verdi
         ping_interval=None,
     ) as server:  # fmt: skip
         port = next(iter(server.sockets)).getsockname()[1]
-        async with command("--backend", f"127.0.0.1:{port}") as proxy:
-            direct, through = await asyncio.gather(_client(port, cases), _client(proxy.listen.port, cases))
+        async with command("--backend", f"127.0.0.1:{port}", *(("--park", "300") if park else ())) as proxy:
+            path = PAGE_PATH if park else ""
+            direct, through = await asyncio.gather(_client(port, cases), _client(proxy.listen.port, cases, path))
     return direct, through
 
 
-async def _client(port: int, cases: Sequence[str]) -> dict[str, Verdict]:
+async def _client(port: int, cases: Sequence[str], path: str = "") -> dict[str, Verdict]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         spec = {
-            "outdir": str(work / "reports"), "servers": [{"agent": "x", "url": f"ws://127.0.0.1:{port}"}],
+            "outdir": str(work / "reports"), "servers": [{"agent": "x", "url": f"ws://127.0.0.1:{port}{path}"}],
             "cases": list(cases), "exclude-cases": [], "exclude-agent-cases": {},
         }  # fmt: skip
         (work / "spec.json").write_text(json.dumps(spec))

@@ -15,7 +15,18 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from stickyproxy.tools.children import free_port
 
-from .harness import Proxy, Visit, addresses, leave, running_proxy, running_replicas, visits_to_several
+from .harness import (
+    Proxy,
+    Visit,
+    addresses,
+    leave,
+    reconnected,
+    running_proxy,
+    running_replicas,
+    sessions,
+    visits_to_several,
+)
+from .wire import running_wire
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js")
 
@@ -125,6 +136,51 @@ async def test_a_killed_replica_is_told_in_plain_words_and_in_numbers(browser: B
         await leave(pages)
 
 
+async def test_parked_pages_are_told_and_nothing_of_them_without_parking(browser: Browser, tmp_path: Path) -> None:
+    with running_replicas(2, tmp_path) as replicas:
+        with running_proxy(tmp_path, addresses(replicas)) as proxy:
+            async with looking(browser, admin(proxy)) as dashboard:
+                await expect(dashboard.state(replicas[0].address)).to_have_text("ready")
+                assert "park" not in (await dashboard.page.locator("body").inner_text()).lower()
+        with running_proxy(tmp_path, addresses(replicas), "--park", "5m") as proxy:
+            async with running_wire(proxy.port) as wire, looking(browser, admin(proxy)) as dashboard:
+                page = dashboard.page
+                await expect(page.locator("#parking-time")).to_have_text(
+                    "kept for up to 5 minutes while their browsers are away"
+                )
+                await expect(page.locator("#parking-why")).to_have_text("No page has been parked since the start.")
+                visit = await Visit.begin(browser, wire.url)
+                name = await visit.replica()
+                home = next(r for r in replicas if r.name == name).address
+                other = next(r for r in replicas if r.name != name).address
+                before = await sessions([visit])
+
+                wire.break_off()
+                for replica, pages in ((home, 1), (other, 0)):
+                    await expect(dashboard.cell(replica, "Parked")).to_have_text(str(pages))
+                    await expect(dashboard.cell(replica, "Pages")).to_have_text(str(pages))
+                await expect(page.locator("#f-parked")).to_have_text("1")
+                scraped = metrics(proxy)
+                assert scraped["stickyproxy_parked_pages"] == 1
+                assert scraped[f"stickyproxy_backend_parked_pages{{backend={home}}}"] == 1
+                assert scraped[f"stickyproxy_backend_parked_pages{{backend={other}}}"] == 0
+                await judge(page)
+
+                wire.restore("same network")
+                await reconnected([visit], before)
+                await expect(page.locator("#f-parked")).to_have_text("0")
+                await expect(page.locator("#f-parked-returned")).to_have_text("1")
+                await expect(page.locator("#f-parked-released")).to_have_text("0")
+                await expect(page.locator("#parking-why")).to_have_text(
+                    "A page was parked 1 time since the start; none was let go."
+                )
+                await expect(page.locator("#recent")).to_contain_text("Parked pages: 1 came back.")
+                await visit.click(1)
+                assert await visit.replica() == name
+                assert len(visit.documents) == 1
+                await leave([visit])
+
+
 async def test_a_replica_that_is_listed_no_more_stays_as_gone(browser: Browser, tmp_path: Path) -> None:
     config = tmp_path / "proxy.toml"
     with running_replicas(2, tmp_path) as replicas:
@@ -222,7 +278,7 @@ async def test_what_is_wrong_with_discovery_is_said_at_the_top(browser: Browser,
 async def test_it_passes_axe_and_fits_the_screen(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None:
     config = tmp_path / "proxy.toml"
     config.write_text('backend = ["127.0.0.1:9", "127.0.0.1:7", "127.0.0.1:13"]\n')
-    with running_proxy(tmp_path, [], "--config", str(config)) as proxy:
+    with running_proxy(tmp_path, [], "--config", str(config), "--park", "300") as proxy:
         async with looking(browser, admin(proxy), width=width, scheme=scheme) as dashboard:
             page = dashboard.page
             await expect(page.locator("#replicas tbody tr")).to_have_count(3)

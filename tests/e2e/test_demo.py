@@ -1,10 +1,12 @@
 """`stickyproxy demo` comes up, heals itself, and leaves nothing behind."""
 
 import importlib.metadata
+import json
 import os
 import signal
 import socket
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +58,15 @@ async def test_it_shows_a_page_and_ctrl_c_ends_it_with_all_its_children(browser:
             assert watch.survivors(0) == []
         await visit.page.context.close()
         assert "Traceback" not in demo.process.said()
+
+
+def test_with_park_it_parks_pages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stickyproxy", "demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    with running("demo", [*command, "--replicas", "1", "--park", "5m"], tmp_path) as process:
+        dashboard = process.read_until("  dashboard ", 2 * START_LIMIT_S).split()[1]
+        process.read_until("lock it for a minute: it is as you left it")
+        with urllib.request.urlopen(f"{dashboard}api/v1/status", timeout=START_LIMIT_S) as answer:
+            assert json.load(answer)["park_s"] == 300
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -91,9 +91,14 @@ async def test_status_tells_all_and_its_numbers_are_those_of_the_metrics(stage: 
         ("closed", "stickyproxy_tunnels_closed_total", "reason"),
         ("lost", "stickyproxy_pages_lost_total", "reason"),
         ("faults", "stickyproxy_faults_total", "reason"),
+        ("parked_returned", "stickyproxy_parked_returned_total", "connection"),
+        ("parked_released", "stickyproxy_parked_released_total", "reason"),
     ):
         assert totals[key] == {name: scraped[f"{metric}{{{label}={name}}}"] for name in totals[key]}, key
         assert totals[key]
+    assert status["park_s"] == 0
+    for key, metric in (("parked", "pages"), ("parked_bytes", "bytes"), ("parked_ever", "total")):
+        assert totals[key] == scraped[f"stickyproxy_parked_{metric}"] == 0, key
     assert sum(totals["seconds"]["counts"]) == scraped["stickyproxy_request_seconds_count"]
     assert len(totals["seconds"]["counts"]) == len(totals["seconds"]["bounds"]) + 1
     assert {x["address"] for x in status["backends"]} == {str(a.address), str(b.address)}
@@ -102,6 +107,7 @@ async def test_status_tells_all_and_its_numbers_are_those_of_the_metrics(stage: 
         assert backend["requests"] == scraped[f"stickyproxy_backend_requests_total{{backend={name}}}"]
         assert backend["moved_to"] == scraped[f"stickyproxy_backend_moved_to_total{{backend={name}}}"]
         assert backend["pages"] == scraped[f"stickyproxy_backend_pages{{backend={name}}}"]
+        assert backend["parked"] == scraped[f"stickyproxy_backend_parked_pages{{backend={name}}}"]
         assert backend["tunnels"] == scraped[f"stickyproxy_backend_tunnels{{backend={name}}}"]
     assert "failure" in next(x for x in status["backends"] if x["address"] == str(a.address))["trouble"]
 

@@ -1,12 +1,14 @@
 """What a data plane tells of itself as it happens: whom sessions leave, who is out of reach, whose sockets are cut."""
 
 import asyncio
+from itertools import pairwise
 from uuid import uuid4
 
 from stickyproxy.core.backends import Phase
 from stickyproxy.core.events import Happening, Kind
 
 from .harness import Running, Stage, hello, named, request, soon
+from .parking import Name, open_page, parking
 from .test_backend_drain import page_tunnel
 
 
@@ -84,3 +86,29 @@ async def test_a_session_that_stays_is_no_news(stage: Stage) -> None:
     for _ in range(3):
         await running.ask(request("GET / HTTP/1.1", running.cookie(a)))
     assert not running.proxy.happenings
+
+
+async def test_parked_pages_that_a_limit_lets_go_are_told_at_once_and_then_together_once_a_minute(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=parking(pages=1))
+    told = Told(running)
+    pages = [await open_page(running, backend, Name(f"a{n}", f"d-{n}", f"t-{n}")) for n in range(5)]
+    parked = pages[0].parking
+    pages[0].browser.peer.reset()
+    await pages[0].parked()
+    pages[1].browser.peer.reset()
+    assert await pages[0].app.peer.gone()
+    assert await told.next(Kind.LET_GO) == Happening(Kind.LET_GO, cause="pages")
+    for before, page in pairwise(pages[1:]):
+        page.browser.peer.reset()
+        assert await before.app.peer.gone()
+    proxy, now = running.proxy, running.proxy.time()
+    parked.sweep(now)
+    assert not proxy.happenings
+    parked.sweep(now + 61)
+    assert proxy.happenings.take() == [Happening(Kind.LET_GO, cause="pages", count=3)]
+    parked.sweep(now + 200)
+    assert not proxy.happenings
+    for page in pages:
+        page.app.peer.close()
+    await running.quiet()

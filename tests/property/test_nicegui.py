@@ -106,7 +106,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def read(parts: list[bytes], encoding: bytes, token: bytes | None) -> tuple[bytes, bytes, bytes]:
-    reader = PageReader(encoding, token)
+    reader = PageReader(encoding, added(token) if token else b"")
     out = b"".join(reader.feed(part) for part in parts) + reader.end()
     return reader.page, reader.version, out
 
@@ -145,7 +145,7 @@ def test_a_page_in_any_framing_leaves_whole(
         data = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces(content, cuts[:3])) + b"0\r\n\r\n"
     found: list[PageReader] = []
     length = CHUNKED if came_chunked else len(content)
-    reader = TokenReader(body_reader(length, plain=True), PageReader(encoding, TOKEN), found.append, plain=plain)
+    reader = TokenReader(body_reader(length, plain=True), PageReader(encoding, added(TOKEN)), found.append, plain=plain)
     out, taken = b"", 0
     for part in pieces(data, cuts):
         passed_on, count = reader.feed(part)
@@ -182,7 +182,9 @@ def test_a_watched_body_goes_on_untouched_whatever_it_is(data: bytes, encoding: 
 @given(st.one_of(st.binary(max_size=3000), PAGES.map(b"".join)), st.sampled_from([b"gzip", b"deflate"]), CUTS)
 def test_what_cannot_be_decoded_passes_untouched_without_a_token(data: bytes, encoding: bytes, cuts: list[int]) -> None:
     data = b"\xff" + data  # neither gzip (RFC 1952 section 2.3.1) nor zlib (RFC 1950 section 2.2) begins so
-    reader = TokenReader(body_reader(len(data), plain=True), PageReader(encoding, TOKEN), lambda _: None, plain=True)
+    reader = TokenReader(
+        body_reader(len(data), plain=True), PageReader(encoding, added(TOKEN)), lambda _: None, plain=True
+    )
     assert b"".join(reader.feed(part)[0] for part in pieces(data, cuts)) == data
     assert reader.done
 

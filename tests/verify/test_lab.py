@@ -24,6 +24,7 @@ Start = Callable[[Path, Sequence[int]], AbstractContextManager[str]]
 
 SOUND: dict[str, Start] = {
     "stickyproxy": proxies.sticky,
+    "stickyproxy-parking": lambda folder, ports: proxies.sticky(folder, ports, "--park", "5m"),
     "haproxy-cookie": partial(proxies.haproxy, sticky=True),
     "traefik-sticky": proxies.traefik,
     "caddy-cookie": proxies.caddy,

@@ -2,7 +2,7 @@
 // not said; whatever is old is called old; text from outside is set as text and never as markup.
 
 import { Charts, palette, quantile } from "./charts.js";
-import { KINDS, agoOf, clock, count, counted, headline, rate, recently, span, stateOf, toneOf } from "./words.js";
+import { KINDS, agoOf, clock, count, counted, headline, letGo, long, rate, recently, size, span, stateOf, toneOf } from "./words.js";
 
 const WINDOW_S = 600;
 const STALE_MS = 4000;
@@ -105,6 +105,7 @@ function draw() {
   showHeadline();
   showFigures();
   showReplicas();
+  showParking();
   showEvents();
   charts.draw(state.points, state.colours);
 }
@@ -204,16 +205,32 @@ function showFigures() {
   text($("f-rate"), elapsed > 0 ? rate((totals.requests - then.totals.requests) / elapsed) : "–");
   const minute = state.points.find((p) => p.at >= now.at - 60);
   const counts = totals.seconds.counts.map((c, i) => c - minute.totals.seconds.counts[i]);
-  for (const [id, share] of [["f-p50", 0.5], ["f-p99", 0.99]]) {
-    const [number, unit] = span(quantile(share, totals.seconds.bounds, counts));
-    if ($(id).dataset.key !== number + unit) {
-      $(id).dataset.key = number + unit;
-      $(id).replaceChildren(number, unit ? " " : "", make("small", "", unit));
-    }
-  }
-  const lost = Object.values(totals.lost).reduce((a, b) => a + b, 0);
+  measure("f-p50", span(quantile(0.5, totals.seconds.bounds, counts)));
+  measure("f-p99", span(quantile(0.99, totals.seconds.bounds, counts)));
+  const lost = sum(totals.lost);
   text($("f-lost"), count(lost));
   $("f-lost").className = lost ? "bad" : "";
+}
+
+function measure(id, [number, unit]) {
+  if ($(id).dataset.key === number + unit) return;
+  $(id).dataset.key = number + unit;
+  $(id).replaceChildren(number, unit ? " " : "", make("small", "", unit));
+}
+
+const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+
+// Parked pages; without --park nothing of it is there.
+function showParking() {
+  const { park_s: seconds, totals } = state.status;
+  $("parking").hidden = $("parked-title").hidden = !seconds;
+  if (!seconds) return;
+  text($("parking-time"), `kept for up to ${long(seconds)} while their browsers are away`);
+  text($("f-parked"), count(totals.parked));
+  measure("f-parked-bytes", size(totals.parked_bytes));
+  text($("f-parked-returned"), count(sum(totals.parked_returned)));
+  text($("f-parked-released"), count(sum(totals.parked_released)));
+  text($("parking-why"), letGo(totals.parked_ever, totals.parked_released));
 }
 
 // The table.
@@ -243,7 +260,7 @@ function newRow(identity) {
   name.append(parts.swatch, both);
   head.append(name);
   row.append(
-    head, cell("state", "state"), cell("pages", "number pages", "Pages"), cell("tunnels", "number", "Sockets"),
+    head, cell("state", "state"), cell("pages", "number pages", "Pages"), cell("parked", "number", "Parked"), cell("tunnels", "number", "Sockets"),
     cell("rate", "number", "Requests/s"), cell("here", "number", "Moved in"), cell("away", "number", "Moved out"),
     cell("action", "action"),
   );
@@ -272,7 +289,7 @@ function showReplicas() {
   const elapsed = now.at - then.at;
   const most = Math.max(1, ...status.backends.map((b) => b.pages));
   const listed = status.backends.slice(0, MOST_ROWS).map((b) => ({ ...b, gone: false }));
-  const gone = status.gone.slice(-20).map((b) => ({ ...b, gone: true, pages: 0, tunnels: 0 }));
+  const gone = status.gone.slice(-20).map((b) => ({ ...b, gone: true, pages: 0, parked: 0, tunnels: 0 }));
   listed.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const wanted = [...listed, ...gone];
   const body = $("replicas").tBodies[0];
@@ -300,6 +317,8 @@ function showReplicas() {
     parts.bar.style.setProperty("--share", `${(100 * b.pages) / most}%`);
     parts.bar.hidden = b.gone;
     number(parts.count, b.pages);
+    parts.parked.hidden = !status.park_s;
+    number(parts.parked, b.parked);
     number(parts.tunnels, b.tunnels);
     const before = then.requests?.[b.identity];
     if (b.gone || before === undefined || elapsed <= 0) text(parts.rate, b.gone ? "" : "–");

@@ -18,6 +18,16 @@ export function span(seconds) {
   return [(ms / 1000).toFixed(1), "s"];
 }
 
+// Bytes as [number, unit].
+export function size(bytes) {
+  if (bytes < 1000) return [count(bytes), "B"];
+  if (bytes < 1e6) return [(bytes / 1000).toFixed(1), "kB"];
+  return [(bytes / 1e6).toFixed(1), "MB"];
+}
+
+// Seconds of a setting, in words.
+export const long = (seconds) => (seconds < 120 || seconds % 60 ? `${count(seconds)} s` : `${seconds / 60} minutes`);
+
 export const clock = (at) =>
   new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
@@ -53,6 +63,7 @@ export const KINDS = {
   moved: ["moved", "info"],
   lost: ["lost", "bad"],
   "reload-loop": ["reload loop", "warn"],
+  "let-go": ["let go", "warn"],
   worker: ["worker", "warn"],
 };
 
@@ -71,6 +82,25 @@ export const DROPS = {
   shutdown: "proxy ended",
 };
 
+const RELEASES = {
+  timeout: "did not come back in time",
+  reloaded: "came back as a new page, or by polling",
+  memory: "were sent more than the limits of memory allow",
+  pages: "made room for others (--park-pages)",
+  backend: "ended with their replica or by the app",
+  drain: "left with their replica or this proxy",
+};
+
+// Which pages were parked since the start, and why some are not any more.
+export function letGo(ever, released) {
+  if (ever === 0) return "No page has been parked since the start.";
+  const parts = Object.entries(released)
+    .filter(([, number]) => number > 0)
+    .map(([reason, number]) => `${count(number)} ${RELEASES[reason] ?? reason}`);
+  const were = `A page was parked ${counted(ever, "time")} since the start`;
+  return parts.length ? `${were}. Let go: ${parts.join(", ")}.` : `${were}; none was let go.`;
+}
+
 export const CAUSES = {
   refused: "refuses connections",
   gone: "not listed any more",
@@ -88,7 +118,7 @@ export function headline(status, serving) {
 
 // The last ten minutes as parts, each [text, tone]; tone "" is plain, "b" stands out.
 export function recently(recent) {
-  const { went, pages_moved: moved, pages_lost: lost, pages_away: away } = recent;
+  const { went, pages_moved: moved, pages_lost: lost, pages_away: away, pages_returned: back } = recent;
   const parts = [[`In the last ${Math.round(recent.seconds / 60)} minutes `, ""]];
   if (went.length === 0 && moved === 0 && lost === 0) {
     parts.push(["no replica went away, no page moved and none was lost", "b"], [".", ""]);
@@ -97,6 +127,7 @@ export function recently(recent) {
     parts.push([": ", ""], [`${counted(moved, "page")} moved`, "b"], [", ", ""]);
     parts.push([`${count(lost)} lost`, lost ? "bad" : "good"], [".", ""]);
   }
+  if (back) parts.push([` Parked pages: ${count(back)} came back.`, ""]);
   if (away) parts.push([` ${counted(away, "page")} ${away === 1 ? "has" : "have"} just lost the connection and may come back.`, ""]);
   return parts;
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from stickyproxy.core.nicegui import TOKEN_PARAMETER, added
+from stickyproxy.core.nicegui import PATIENCE, TOKEN_PARAMETER, added
 
 _OPTIONS = re.compile(
     r"`\), \{\s*\n\s*version: \"([^\"\n]{1,32})\",\s*\n\s*prefix: \"([^\"\n]*)\",\s*\n\s*query: \{([^\n]*)\},\s*\n"
@@ -81,7 +81,7 @@ def parse_nicegui(text: str) -> NiceguiPage | None:
         pass
     if found is None:
         return None
-    literal = found[3]
+    literal = found[3].replace(PATIENCE.decode(), "")
     if (token := _TOKEN.search(literal)) and added(token[1].encode()).decode() == token[0]:
         literal = literal.replace(token[0], f"'{TOKEN_PARAMETER.decode()}': '{token[1]}', ")
     try:

@@ -15,6 +15,7 @@ from stickyproxy.core.absences import Return
 from stickyproxy.core.backends import Backend, Cause, Phase, Pick, Pin
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.health import Readiness
+from stickyproxy.core.parking import Release
 from stickyproxy.core.plane import Report, total
 from stickyproxy.core.status import BackendStatus, DiscoveryStatus, Gauges, Status
 from stickyproxy.core.tunnels import End
@@ -88,9 +89,12 @@ def test_known_labels_are_there_before_anything_happens() -> None:
             for t in ("yes", "no")
         ),
         *(("stickyproxy_faults_total", f"reason={r}") for r in ("no-backend", "reload-loop", "broken-off", "bad-head")),
+        *(("stickyproxy_parked_released_total", f"reason={reason.value}") for reason in Release),
+        *(("stickyproxy_parked_returned_total", f"connection={c}") for c in ("new", "old")),
         *(("stickyproxy_backend_failures_total", f"kind={k}") for k in ("refused", "timeout", "closed", "silent")),
         ("stickyproxy_backend_requests_total", "backend=one"),
         ("stickyproxy_backend_moved_to_total", "backend=one"),
+        ("stickyproxy_backend_parked_pages", "backend=one"),
     ]
     assert [found.get(name) for name in expected] == [0.0] * len(expected)
 
@@ -134,6 +138,30 @@ def test_what_was_counted_is_what_is_told() -> None:
     assert found["stickyproxy_event_loop_lag_seconds",] == 0.25
     assert found["stickyproxy_event_loop_lag_max_seconds",] == 2
     assert found["stickyproxy_pages_away",] == 6
+
+
+def test_what_is_parked_is_told_in_all_and_by_backend() -> None:
+    counters = Counters()
+    counters.parked = 7
+    counters.parked_returns["new"] += 2
+    counters.parked_releases[Release.MEMORY.value] += 1
+    counters.parked_gaps.observe(40.0)
+    gauges = Gauges(parked=3, parked_bytes=4096, park_s=300.0)
+    told = Report(READY, counters, (backend("one"), backend("two")), 3, gauges=gauges)
+    other = Report(READY, Counters(), (backend("two"),), 1, gauges=Gauges(parked=1, parked_bytes=4, park_s=300.0))
+    told.parked.update({"uid-one": 1, "uid-two": 2})
+    other.parked.update({"uid-two": 1})
+    both = total([told, other], SOURCE)
+    found = samples(both)
+    assert found["stickyproxy_parked_pages",] == 4
+    assert found["stickyproxy_parked_bytes",] == 4100
+    assert found["stickyproxy_backend_parked_pages", "backend=one"] == 1
+    assert found["stickyproxy_backend_parked_pages", "backend=two"] == 3
+    assert found["stickyproxy_parked_total",] == 7
+    assert found["stickyproxy_parked_returned_total", "connection=new"] == 2
+    assert found["stickyproxy_parked_released_total", "reason=memory"] == 1
+    assert found["stickyproxy_parked_seconds_bucket", "le=60.0"] == 1
+    assert both.gauges.park_s == 300
 
 
 def test_a_scrape_of_1000_backends_takes_at_most_100_ms_of_cpu() -> None:

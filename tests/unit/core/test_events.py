@@ -59,6 +59,14 @@ def test_so_many_events_are_kept_by_default() -> None:
             "2 pages of blue lost: their backend ended the socket, and no word for 30 s",
         ),
         (Happening(Kind.LOST, cause="odd"), "1 page lost: odd, and no word for 30 s"),
+        (
+            Happening(Kind.LET_GO, cause="pages", count=3),
+            "3 parked pages let go: more were parked than --park-pages allows",
+        ),
+        (
+            Happening(Kind.LET_GO, cause="memory"),
+            "1 parked page let go: more was sent to them than --park-page-bytes or --park-bytes allow",
+        ),
         (Happening(Kind.DISCOVERY, detail="app resolves again"), "app resolves again"),
         (Happening(Kind.EJECTED, "blue", detail="gets no new sessions"), "blue gets no new sessions"),
     ],

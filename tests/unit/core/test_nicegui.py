@@ -151,7 +151,7 @@ def test_a_long_literal_is_read_in_linear_time(end: bytes) -> None:
 
 def read(content: bytes, encoding: bytes = b"", token: bytes | None = None, size: int = 0) -> tuple[PageReader, bytes]:
     """Feed content in pieces of `size` (0: whole); give the reader and what it gave back."""
-    reader = PageReader(encoding, token)
+    reader = PageReader(encoding, added(token) if token else b"")
     size = size or len(content) or 1
     out = b"".join(reader.feed(content[at : at + size]) for at in range(0, len(content), size))
     return reader, out + reader.end()
@@ -203,7 +203,7 @@ def test_what_is_not_a_whole_page_is_given_back_whole(content: bytes, size: int)
 
 
 def test_a_literal_without_an_end_is_held_up_to_a_bound() -> None:
-    reader = PageReader(b"", TOKEN)
+    reader = PageReader(b"", added(TOKEN))
     content = page(b"'client_id': '" + b"x" * 100_000)
     out = b""
     most = 0
@@ -216,7 +216,7 @@ def test_a_literal_without_an_end_is_held_up_to_a_bound() -> None:
 
 
 def test_a_page_is_held_no_longer_than_an_anchor_can_be() -> None:
-    reader = PageReader(b"", TOKEN)
+    reader = PageReader(b"", added(TOKEN))
     given = sum(len(reader.feed(b"x" * 100)) for _ in range(100))
     assert given >= 10_000 - 2048
 

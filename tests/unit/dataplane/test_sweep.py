@@ -4,7 +4,6 @@ from random import Random
 from typing import Any
 
 from stickyproxy.core.settings import Settings
-from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.downstream import Downstream
 from stickyproxy.dataplane.proxy import Proxy
 from stickyproxy.dataplane.sweep import ACTED_ON, LOOKED_AT
@@ -86,7 +85,7 @@ class SlowTunnel:
     def __init__(self) -> None:
         self.ended = False
 
-    def abort(self, _: End) -> None:
+    def drop(self) -> None:
         self.ended = True
 
 

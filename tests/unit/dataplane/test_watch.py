@@ -35,7 +35,7 @@ def watched(length: int, encoding: bytes = b"", *, plain: bool = False) -> tuple
 def with_token(length: int, encoding: bytes = b"", *, plain: bool = False) -> tuple[TokenReader, list[PageReader]]:
     found: list[PageReader] = []
     inner = body_reader(length, plain=True)
-    return TokenReader(inner, PageReader(encoding, TOKEN), found.append, plain=plain), found
+    return TokenReader(inner, PageReader(encoding, added(TOKEN)), found.append, plain=plain), found
 
 
 def feed(reader: WatchedReader | TokenReader, data: bytes, size: int) -> tuple[bytes, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from stickyproxy.tools.doctor.entries import Affinity
 from stickyproxy.tools.doctor.findings import Fault, Patch, Rule, Severity, secret_first
 from stickyproxy.tools.doctor.proxies import Proxy
 from stickyproxy.tools.doctor.rights import missing_verbs
@@ -294,6 +295,28 @@ def keys_differ(scene: Scene) -> Iterator[Fault]:
             )
 
 
+def parking_not_sticky(scene: Scene) -> Iterator[Fault]:
+    """Find proxies that park pages, of which there are several, and a way in that leads a browser to any of them."""
+    for proxy in scene.fronts:
+        most = scene.replicas(proxy.workload)
+        if most < 2 or not proxy.seconds("park"):
+            continue
+        for entry in scene.entries_to(proxy.workload, proxy=True):
+            verdict = entry.vendor.judge(scene, entry)
+            if verdict.affinity not in (Affinity.NONE, Affinity.ADDRESS):
+                continue
+            how = "any of them" if verdict.affinity is Affinity.NONE else "another one when its address changes"
+            yield Fault(
+                verdict.where,
+                verdict.field,
+                f"{proxy.workload.obj} parks pages (--park) and has up to {most} replicas, and {entry.obj} leads a "
+                f"browser that comes back to {how}: only the one that has parked its page can give it back, and by "
+                "the others it is loaded anew, as without --park",
+                "affinity by cookie in the entry, or one replica of the proxy",
+                verdict.patch,
+            )
+
+
 RULES = (
     Rule("proxy-role", Severity.ERROR, "the proxy may not read EndpointSlices", proxy_role),
     Rule("proxy-no-token", Severity.ERROR, "the proxy has no token for the API server", proxy_no_token),
@@ -306,4 +329,5 @@ RULES = (
     Rule("proxy-secret-in-plain", Severity.WARNING, "the token's key stands in the manifest", secret_in_plain),
     Rule("proxy-keys-differ", Severity.WARNING, "proxies of one app have different keys", keys_differ),
     Rule("proxy-no-key", Severity.INFO, "tokens are plain hashes of addresses", no_key),
+    Rule("parking-not-sticky", Severity.INFO, "parked pages, and a way in to any replica", parking_not_sticky),
 )

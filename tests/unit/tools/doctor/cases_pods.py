@@ -1,6 +1,6 @@
 """Cases about pods and the proxy: probes, ends, scaling, storage, rights and networks."""
 
-from .case import APP, BACKEND_CONFIG, ENV, GOOGLE, HPA, NOTE, POD, PROXY, SLOW, Case, notes
+from .case import APP, BACKEND_CONFIG, ENV, GOOGLE, HPA, NGINX, NOTE, POD, PROXY, SLOW, Case, notes
 from .setups import GONE, Edit
 
 SECOND_PROXY = """
@@ -276,6 +276,30 @@ CASES = [
     Case(
         "proxy-keys-differ", "proxied", [("X/x", "", SECOND_PROXY.replace("SECRET, key", "other, key"))],
         "Deployment shop/second", "env", [("X/x", "", SECOND_PROXY.replace("SECRET, key", "stickyproxy, key"))],
+    ),
+    Case(
+        "parking-not-sticky", "proxied", [("ConfigMap/stickyproxy", "data STICKYPROXY_PARK", "300")],
+        "Ingress shop/web", "affinity",
+        [("ConfigMap/stickyproxy", "data STICKYPROXY_PARK", "300"),
+         ("Ingress/web", NOTE, {f"{NGINX}affinity": "cookie", f"{NGINX}proxy-read-timeout": "3600"})],
+    ),
+    Case(
+        "parking-not-sticky", "proxied",
+        [("Deployment/stickyproxy", f"{PROXY} args", ["run", "--park", "5m"]),
+         ("Ingress/web", NOTE,
+          {f"{NGINX}upstream-hash-by": "$remote_addr", f"{NGINX}proxy-read-timeout": "3600"})],
+        "Ingress shop/web", "upstream-hash-by",
+        [("Deployment/stickyproxy", f"{PROXY} args", ["run", "--park", "0"])],
+        name="parking behind a way in by address",
+    ),
+    Case(
+        "parking-not-sticky", "proxied",
+        [("Deployment/stickyproxy", f"{PROXY} args", ["run", "--park=5m"]),
+         ("Deployment/stickyproxy", "spec replicas", 1), ("X/x", "", HPA.replace("name: app}", "name: stickyproxy}"))],
+        "Ingress shop/web", "affinity",
+        [("Deployment/stickyproxy", f"{PROXY} args", ["run", "--park=5m"]),
+         ("Deployment/stickyproxy", "spec replicas", 1)],
+        name="parking with one replica that an autoscaler multiplies",
     ),
     # Who may talk to whom.
     Case(

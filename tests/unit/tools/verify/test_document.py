@@ -2,7 +2,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stickyproxy.core.nicegui import added
+from stickyproxy.core.nicegui import PATIENCE, added
 from stickyproxy.tools.verify.document import (
     asks_password,
     find_files,
@@ -54,6 +54,14 @@ def test_the_proxys_own_token_is_read_as_the_value_that_it_is() -> None:
     assert page is not None
     assert page.query["_stickyproxy"] == "tok-en_1"
     assert page.query["client_id"] == ID
+
+
+def test_what_a_proxy_adds_to_park_pages_is_no_part_of_the_query() -> None:
+    page = parse_nicegui(PAGE.replace("QUERY", (PATIENCE + added(b"tok")).decode()))
+    plain = parse_nicegui(PLAIN)
+    assert page is not None
+    assert plain is not None
+    assert page.query == plain.query | {"_stickyproxy": "tok"}
 
 
 @pytest.mark.parametrize(

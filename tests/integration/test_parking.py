@@ -1,0 +1,418 @@
+"""A page outlives its browser's connection: who goes and comes back finds everything in its place, and who else not."""
+
+import asyncio
+
+import pytest
+
+from .harness import Stage, eventually, soon, turns
+from .parking import (
+    DEFLATE,
+    OPENED,
+    PARKING,
+    End,
+    Name,
+    Page,
+    beat,
+    click,
+    open_page,
+    parking,
+    switch,
+    update,
+)
+
+IMPLICIT, EXPLICIT = Name(), Name(implicit=False)
+BOTH = pytest.mark.parametrize("name", [IMPLICIT, EXPLICIT], ids=["3.6", "2.24"])
+
+
+async def one(stage: Stage, name: Name = IMPLICIT, **more: str) -> Page:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=PARKING)
+    return await open_page(running, backend, name, **more)
+
+
+# Going and coming back.
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["reset", "closes", "empty close frame", "half-closes"])
+async def test_who_comes_back_gets_what_came_meanwhile_once_and_in_order(stage: Stage, name: Name, how: str) -> None:
+    page = await one(stage, name)
+    await beat(page)
+    page.app.say(update(0), update(1))
+    await page.browser.hears(update(0), update(1))
+    match how:
+        case "reset":
+            page.browser.peer.reset()
+        case "closes":
+            page.browser.peer.close()
+        case "half-closes":
+            page.browser.peer.half_close()
+        case _:
+            page.browser.close_frame()
+            assert await page.browser.hear_control() == (0x88, b"")
+    await page.parked()
+    page.app.say(update(2), b"2", update(3))
+    await page.app.hears(b"3")
+    browser = await page.back(said=(click(1), click(2)))
+    await browser.hears(update(0), update(1), update(2), update(3))
+    await page.app.hears(click(1), click(2))
+    assert not page.parking.away
+    await beat(page, browser)
+    page.app.say(update(4))
+    await browser.hears(update(4))
+    browser.say(click(3))
+    await page.app.hears(click(3))
+    assert page.running.proxy.counters.parked_returns == {"new": 1, "old": 0}
+    browser.peer.close()
+    await page.parked()
+    await page.ends()
+
+
+@pytest.mark.parametrize("code", [1001])
+async def test_who_says_good_bye_is_not_waited_for(stage: Stage, code: int) -> None:
+    page = await one(stage)
+    page.browser.close_frame(code)
+    assert await page.app.hear_control() == (0x88, code.to_bytes(2, "big"))
+    page.browser.peer.close()
+    assert await page.app.peer.gone()
+    assert page.running.proxy.counters.parked == 0
+    await page.ends()
+
+
+async def test_a_page_that_leaves_socket_io_is_not_waited_for(stage: Stage) -> None:
+    page = await one(stage)
+    page.browser.say(b"41")
+    await page.app.hears(b"41")
+    page.browser.peer.close()
+    assert await page.app.peer.gone()
+    assert page.running.proxy.counters.parked == 0
+    await page.ends()
+
+
+@BOTH
+@pytest.mark.parametrize("offer", ["permessage-deflate; client_max_window_bits", "permessage-deflate", ""])
+async def test_compressed_or_not_everything_is_read_and_comes_again(stage: Stage, name: Name, offer: str) -> None:
+    agreed = DEFLATE if offer else ""
+    page = await one(stage, name, offer=offer, agreed=agreed)
+    asked = page.asked.get("sec-websocket-extensions")
+    assert asked == (offer and offer.replace("permessage-deflate", DEFLATE)) or asked is None
+    assert (page.head.get("sec-websocket-extensions") or "") == agreed
+    await beat(page)
+    page.browser.peer.reset()
+    await page.parked()
+    page.app.say(update(0), b"2", update(1, "x" * 100_000))
+    await page.app.hears(b"3")
+    browser = await page.back(extensions=offer)
+    await browser.hears(update(0), update(1, "x" * 100_000))
+    browser.peer.close()
+    await page.parked()
+    await page.ends()
+
+
+async def test_a_server_that_lets_the_browser_keep_its_context_has_it_keep_none(stage: Stage) -> None:
+    page = await one(stage, offer="permessage-deflate", agreed="permessage-deflate; server_no_context_takeover")
+    assert page.head.get("sec-websocket-extensions") == DEFLATE
+    page.browser.peer.reset()
+    await page.parked()
+    await page.ends()
+
+
+@pytest.mark.parametrize("agreed", ["permessage-deflate", "x-other", f"{DEFLATE}, x-other"])
+async def test_what_cannot_be_read_message_by_message_passes_untouched_and_is_not_parked(
+    stage: Stage, agreed: str
+) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=PARKING)
+    client = await running.client()
+    client.send(IMPLICIT.ask(extensions="permessage-deflate"))
+    app = await backend.accepted()
+    await app.head()
+    app.send(switch(agreed) + b"\xc1\x01\x00")
+    head = await client.head()
+    assert head.get("sec-websocket-extensions") == agreed
+    assert await client.exactly(3) == b"\xc1\x01\x00"
+    client.close()
+    assert await app.gone()
+    app.close()
+    assert running.proxy.counters.parked == 0
+    await running.quiet()
+
+
+# What is half sent when the browser goes.
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+async def test_half_a_message_of_the_browsers_never_reaches_the_app_and_whole_ones_do_once(
+    stage: Stage, fragmented: bool
+) -> None:
+    page = await one(stage)
+    half = page.browser.frame(b"42[1", 0x1, final=False) + page.browser.frame(b",2", 0x0, final=False)
+    if not fragmented:
+        half = page.browser.frame(b"x" * 1000, 0x1)[:-1]
+    page.browser.say(click(1))
+    page.browser.peer.send(half)
+    await page.app.hears(click(1))
+    await eventually(lambda: page.running.proxy.buffered.total == len(half), "half a message is held, and counted")
+    page.browser.peer.reset()
+    await page.parked()
+    assert not page.running.proxy.buffered.total
+    browser = await page.back()
+    browser.say(click(2))
+    await page.app.hears(click(2))
+    browser.peer.close()
+    await page.parked()
+    await page.ends()
+
+
+async def test_a_message_that_passes_in_pieces_when_its_browser_goes_ends_the_page(stage: Stage) -> None:
+    """The app has its beginning, and nobody can give it the end."""
+    page = await one(stage)
+    long = page.browser.frame(bytes(2 << 20), 0x2)
+    page.browser.peer.send(long[: 3 << 19])
+    await page.app.peer.exactly(1 << 20)
+    page.browser.peer.reset()
+    assert await page.app.peer.gone() in (True, False)
+    assert page.running.proxy.counters.parked == 0
+    await page.running.quiet()
+    page.empty()
+
+
+@pytest.mark.parametrize("how", ["whole", "byte by byte", "fragmented"])
+async def test_what_the_app_has_said_in_part_comes_whole_to_who_is_back(stage: Stage, how: str) -> None:
+    page = await one(stage)
+    await beat(page)
+    said = page.app.frame(update(0), 0x1)
+    if how == "fragmented":
+        said = page.app.frame(update(0)[:9], 0x1, final=False) + page.app.frame(update(0)[9:], 0x0)
+    page.app.peer.send(said[:12])
+    await eventually(lambda: page.running.proxy.buffered.total == 12, "it is held until it is whole")
+    page.browser.peer.reset()
+    await page.parked()
+    for byte in said[12:-1]:
+        page.app.peer.send(bytes((byte,)))
+        if how == "byte by byte":
+            await turns(3)
+    browser = await page.back()
+    page.app.peer.send(said[-1:])
+    assert await browser.peer.exactly(len(said)) == said
+    await beat(page, browser)
+    browser.peer.close()
+    await page.parked()
+    await page.ends()
+
+
+# What becomes of a parked page.
+
+
+async def test_the_app_closes_while_its_browser_is_away(stage: Stage) -> None:
+    page = await one(stage)
+    page.browser.peer.reset()
+    await page.parked()
+    page.app.close_frame(1000)
+    page.app.peer.close()
+    await page.released("backend")
+    await page.running.quiet()
+    page.empty()
+    assert page.running.proxy.counters.tunnel_ends["backend"] == 1
+
+
+async def test_its_pod_is_gone_and_the_browser_is_sent_to_another_which_refuses(stage: Stage) -> None:
+    page = await one(stage)
+    page.browser.peer.reset()
+    await page.parked()
+    other = await stage.backend()
+    await page.backend.stop_listening()
+    page.app.peer.reset()
+    await page.released("backend")
+    page.running.apply(other.at())
+    client = await page.running.client()
+    client.send(IMPLICIT.ask(page.running.cookie(other)))
+    app = await other.accepted()
+    await app.head()
+    app.send(switch())
+    End(app, masks=False).say(OPENED, b'44{"message":"Implicit handshake failed"}')
+    await client.head()
+    browser = End(client, masks=True)
+    await browser.hears(OPENED)
+    assert (await browser.hear()).startswith(b"44{"), "upon which the page reloads"
+    client.close()
+    app.close()
+    await page.running.quiet()
+    page.empty()
+    assert page.running.proxy.counters.tunnel_ends["backend_gone"] == 1
+
+
+async def test_its_pod_leaves_the_list_and_lives_on_until_it_ends(stage: Stage) -> None:
+    page = await one(stage)
+    other = await stage.backend()
+    page.browser.peer.reset()
+    await page.parked()
+    page.running.apply(other.at())
+    client = await page.running.client()
+    client.send(IMPLICIT.ask())
+    app = await other.accepted()
+    await app.head()
+    app.close()
+    client.close()
+    page.app.peer.close()
+    await page.released("backend")
+    await page.running.quiet()
+    page.empty()
+
+
+@pytest.mark.parametrize("how", ["announces", "drains", "closes"])
+async def test_a_proxy_that_leaves_lets_its_pages_go_at_once(stage: Stage, how: str) -> None:
+    page = await one(stage)
+    page.browser.peer.reset()
+    await page.parked()
+    proxy = page.running.proxy
+    draining = None
+    match how:
+        case "announces":
+            proxy.announce()
+        case "drains":
+            draining = asyncio.ensure_future(proxy.drain(60))
+        case _:
+            await proxy.close()
+    assert await page.app.peer.gone() or how == "closes"
+    if draining is not None:
+        await soon(draining)
+    if how != "closes":
+        await page.released("drain")
+    await page.running.quiet()
+    page.empty()
+
+
+async def test_a_proxy_that_leaves_parks_nobody_any_more(stage: Stage) -> None:
+    page = await one(stage)
+    page.running.proxy.announce()
+    page.browser.peer.reset()
+    assert await page.app.peer.gone()
+    assert page.running.proxy.counters.parked == 0
+    await page.running.quiet()
+    page.empty()
+
+
+async def test_a_backend_that_is_emptied_lets_its_pages_go_and_others_stay(stage: Stage) -> None:
+    a, b = await stage.backend(), await stage.backend()
+    running = await stage.proxy(a, b, settings=PARKING)
+    leaves = await open_page(running, a, Name(page="a", document="a", tab="a"))
+    stays = await open_page(running, b, Name(page="b", document="b", tab="b"))
+    leaves.browser.peer.reset()
+    stays.browser.peer.reset()
+    await stays.parked(2)
+    identity = a.at().identity
+    running.proxy.drains.drain(identity)
+    waiting = asyncio.ensure_future(running.proxy.drains.wait(identity, 30, 0.0))
+    assert await leaves.app.peer.gone()
+    await leaves.released("drain")
+    leaves.app.peer.close()
+    assert [tunnel.identity for tunnel in stays.parking.away] == [b.at().identity]
+    await stays.back()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_who_is_only_silent_when_its_backend_is_emptied_is_counted_as_let_go(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stickyproxy.dataplane.parking.PATIENCE_S", 0.01)
+    a, b = await stage.backend(), await stage.backend()
+    running = await stage.proxy(a, b, settings=PARKING)
+    page = await open_page(running, a)
+    page.app.say(b"2")
+    await page.browser.hears(b"2")
+    await page.away()
+    identity = a.at().identity
+    running.proxy.drains.drain(identity)
+    waiting = asyncio.ensure_future(running.proxy.drains.wait(identity, 0.5, 0.0))
+    await page.released("drain")
+    page.browser.peer.close()
+    page.app.peer.close()
+    await soon(waiting)
+    await running.quiet()
+    page.empty()
+
+
+async def test_a_second_tab_is_left_alone(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=PARKING)
+    first = await open_page(running, backend, Name(page="a", document="a", tab="a"))
+    second = await open_page(running, backend, Name(page="b", document="b", tab="b"))
+    first.browser.peer.reset()
+    await first.parked()
+    await beat(second)
+    second.app.say(update(0))
+    await second.browser.hears(update(0))
+    browser = await first.back()
+    await beat(first, browser)
+    await beat(second)
+    assert running.proxy.counters.parked == 1
+    for end in (browser.peer, second.browser.peer):
+        end.close()
+    await first.parked(2)
+    for end in (first.app.peer, second.app.peer):
+        end.close()
+    await running.quiet()
+    first.empty()
+
+
+@BOTH
+async def test_a_tab_that_shows_another_page_by_now_costs_its_old_page_nothing_more(stage: Stage, name: Name) -> None:
+    page = await one(stage, name)
+    page.browser.peer.reset()
+    await page.parked()
+    new = await open_page(page.running, page.backend, Name("c0de", "d-2", "t-1", implicit=name.implicit))
+    assert await page.app.peer.gone()
+    await page.released("reloaded")
+    page.app.peer.close()
+    await beat(new)
+    new.browser.peer.reset()
+    await new.parked()
+    await new.ends()
+
+
+async def test_a_page_that_its_app_takes_in_anew_ends_the_parked_one(stage: Stage) -> None:
+    """Another document of the same page, which is none of ours to judge."""
+    page = await one(stage)
+    page.browser.peer.reset()
+    await page.parked()
+    new = await open_page(page.running, page.backend, Name(document="d-2", tab="t-2"))
+    assert await page.app.peer.gone()
+    await page.released("reloaded")
+    page.app.peer.close()
+    new.browser.close_frame(1001)
+    await new.app.hear_control()
+    await new.ends()
+
+
+async def test_after_the_limit_the_page_is_let_go_and_who_comes_later_goes_to_its_app(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=parking(park_s=0.05))
+    page = await open_page(running, backend)
+    page.browser.peer.reset()
+    assert await page.app.peer.gone()
+    await page.released("timeout")
+    page.app.peer.close()
+    await running.quiet()
+    page.empty()
+    client = await running.client()
+    client.send(IMPLICIT.ask())
+    app = await backend.accepted()
+    assert (await app.head()).target == IMPLICIT.target()
+    app.close()
+    client.close()
+
+
+async def test_a_silent_browser_whose_time_is_over_is_cut_off(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stickyproxy.dataplane.parking.PATIENCE_S", 0.01)
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=parking(park_s=0.05))
+    page = await open_page(running, backend)
+    page.app.say(b"2")
+    await page.app.hears(b"3")
+    assert await page.app.peer.gone()
+    await page.released("timeout")
+    await page.browser.hears(b"2")
+    await page.browser.peer.gone()
+    await page.ends()
