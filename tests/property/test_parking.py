@@ -430,7 +430,7 @@ class Parked(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("stickyproxy.dataplane.parkable._LONGEST_HELD_BYTES", 1000)
+        self.patch.setattr("stickyproxy.dataplane.parkable_legs._LONGEST_BYTES", 1000)
         self.patch.setattr("stickyproxy.dataplane.tunnel.unsent_bytes", lambda wire: wire.get_write_buffer_size())
         self.world = World()
         self.pages: list[Page] = []
