@@ -5,8 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.fakes.websocket import client
+
 from .harness import Peer, Stage, eventually, soon, turns
 from .parking import (
+    CONNECTED,
     DEFLATE,
     OPENED,
     PARKING,
@@ -473,3 +476,38 @@ async def test_who_waits_for_a_backend_to_be_empty_waits_for_its_parked_pages(
     await running.quiet()
     await soon(waiting)
     page.empty()
+
+
+@pytest.mark.parametrize("size", [1, 40, 200])
+async def test_an_older_page_that_says_in_pieces_who_it_is_is_known_all_the_same(stage: Stage, size: int) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=PARKING)
+    peer = await running.client()
+    peer.send(EXPLICIT.ask())
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(switch())
+    app, browser = End(upstream, masks=False), End(peer, masks=True)
+    app.say(OPENED)
+    head = await peer.head()
+    await browser.hears(OPENED)
+    browser.say(b"40")
+    await app.hears(b"40")
+    app.say(CONNECTED)
+    await browser.hears(CONNECTED)
+    said = client(EXPLICIT.handshake(0))
+    for at in range(0, len(said), size):
+        peer.send(said[at : at + size])
+        await turns(5)
+    await app.hears(EXPLICIT.handshake(0))
+    app.say(b"430[true]")
+    await browser.hears(b"430[true]")
+    page = Page(running, backend, EXPLICIT, browser, app, head, head)
+    peer.reset()
+    await page.parked()
+    page.app.say(update(0))
+    again = await page.back()
+    await again.hears(update(0))
+    again.peer.reset()
+    await page.parked()
+    await page.ends()
