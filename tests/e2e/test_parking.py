@@ -33,7 +33,8 @@ AWAY_S = 5.0
 FORGOTTEN_S = 12.0
 """After which NiceGUI has no more of what it sent before: its history covers 9 s."""
 
-LOADING = 3
+BUSY = 3
+"""Pages that load or come back at the same time."""
 
 Launch = Callable[[], AbstractAsyncContextManager[Browser]]
 
@@ -112,10 +113,10 @@ async def survive_all(
     launch: Launch, proxy: Proxy, replicas: Sequence[Replica], cases: Sequence[tuple[Way, float]]
 ) -> dict[str, Outcome]:
     """Let a page go through each way of losing its network, all at the same time."""
-    loading = asyncio.Semaphore(LOADING)
+    busy = asyncio.Semaphore(BUSY)
     async with launch() as shared:
         outcomes = await asyncio.gather(
-            *(survive(launch, shared, proxy.port, ports_of(replicas), *case, loading) for case in cases)
+            *(survive(launch, shared, proxy.port, ports_of(replicas), *case, busy) for case in cases)
         )
     return {f"{way} {seconds:g} s": outcome for (way, seconds), outcome in zip(cases, outcomes, strict=True)}
 
