@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from stickyproxy.core.messages import read_text, text_frame
 
@@ -34,10 +33,9 @@ _MOST_WAITING_BYTES: Final = 1 << 20
 
 _LONGEST_PACKET: Final = 4096
 _NUMBERED = re.compile(rb"[?&]next_message_id=")
-_FIELD = rb"[?&]%b=([^&#]{1,128})"
-_DOCUMENT, _TAB = re.compile(_FIELD % b"document_id"), re.compile(_FIELD % b"tab_id")
-_SAID = rb'"%b":"([^"\\]{1,128})"'
-_SAID_DOCUMENT, _SAID_TAB = re.compile(_SAID % b"document_id"), re.compile(_SAID % b"tab_id")
+_ID = rb"[0-9A-Za-z-]{1,64}"  # a UUID, made by the page
+_DOCUMENT, _TAB = (re.compile(rb"[?&]%b=(%b)(?:&|\Z)" % (name, _ID)) for name in (b"document_id", b"tab_id"))
+_SAID_DOCUMENT, _SAID_TAB = (re.compile(rb'"%b":"(%b)"' % (name, _ID)) for name in (b"document_id", b"tab_id"))
 _SAYS_WHO = re.compile(rb'42([0-9]*)\["handshake",')
 _OPENS = re.compile(rb'0(\{"sid":")[^"\\]*(".*\})\Z', re.S)
 _GREETINGS: Final = (b"0{", b"40", b"43")
@@ -79,7 +77,7 @@ def read_who(target: bytes) -> Who | None:
     if not _NUMBERED.search(target):
         return None
     document, tab = _DOCUMENT.search(target), _TAB.search(target)
-    return Who(unquote_to_bytes(document[1]) if document else b"", unquote_to_bytes(tab[1]) if tab else b"")
+    return Who(document[1] if document else b"", tab[1] if tab else b"")
 
 
 def read_handshake(packet: bytes) -> tuple[bytes, Who] | None:

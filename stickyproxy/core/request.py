@@ -36,6 +36,8 @@ _ORIGIN_FORM = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS) (/[!\"$-~]
 ALIASES = frozenset((b"content_length", b"transfer_encoding"))
 """Names that CGI-like servers read as framing, and nobody else: the two would see another end of the message."""
 
+_HASH = ord("#")  # as a number, which is found in bytes much sooner than bytes in bytes
+
 _PAST_OUR_EYES = (b"h2", b"http/", b"tls/")
 """Beginnings of protocols that would carry requests through a tunnel where this proxy cannot see them."""
 
@@ -155,7 +157,7 @@ class RequestReader:
         fields = self._parse_fields(raw[line_end:], minor)
         if not target.startswith(b"/"):
             target = _origin_form(method, target, fields.host)
-        if b"#" in target:
+        if _HASH in target:
             _refuse("bad-target", "Expected no fragment (#...) in the request's target.")
         return RequestHead(b"%b %b HTTP/1.1" % (method, target), method, target, minor, fields)
 
@@ -181,7 +183,7 @@ class RequestReader:
             value = match[2].strip(b" \t")
             if name == b"cookie":
                 written = raw[match.start(2) : end]
-                if self._cookie not in written:
+                if written.find(self._cookie) < 0:  # `in` is slower: bytes try it as a number first
                     continue
                 left, taken = split_cookie(written, self._cookie)
                 if not taken:

@@ -37,21 +37,32 @@ class ResponseHead:
 
     `length` is the body's: bytes, CHUNKED or UNTIL_CLOSE. `kept` are the status line and the header lines to send
     downstream, without hop-by-hop fields but with the framing, and without the last line's CRLF; None where that is
-    the head as it came. `shared` says that caches between here and the browser may store it, `page` that the body is a
-    NiceGUI page, `chunked` that the head says so (also where there is no body, as for HEAD).
+    the head as it came. `control` is what Cache-Control says, in lower case, `page` that the body is a NiceGUI page,
+    `chunked` that the head says so (also where there is no body, as for HEAD).
     """
 
-    __slots__ = ("chunked", "close", "kept", "length", "page", "shared", "status", "upgrade")
+    __slots__ = ("chunked", "close", "control", "kept", "length", "page", "status", "upgrade")
 
     def __init__(self, status: int, length: int) -> None:
         self.status = status
         self.length = length
         self.kept: bytes | None = None
         self.close = False
-        self.shared = False
+        self.control = b""
         self.upgrade = b""
         self.page = False
         self.chunked = False
+
+    @property
+    def shared(self) -> bool:
+        """Say whether caches between here and the browser may store the response for a time (RFC 9111 section 3).
+
+        Read out of the header only when asked, since nobody asks where a pin is kept.
+        """
+        said = self.control
+        if not said or b"no-store" in said or b"private" in said:
+            return False
+        return b"public" in said or bool(_LASTING.search(said))
 
 
 def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
@@ -75,7 +86,7 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     head = ResponseHead(status, UNTIL_CLOSE)
     low = raw.lower()
     cut = not minor
-    connection = control = b""
+    connection = b""
     framings = 0
     for name, written in _SEEN.findall(low):
         value = written.strip(b" \t")
@@ -86,7 +97,7 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
             head.length = int(value)
             cut = cut or (value[0] == 48 and value != b"0")  # "0": leading zeros are not passed on
         elif name == b"cache-control":
-            control += b"," + written  # several lines count as one (RFC 9110 section 5.2)
+            head.control += b"," + written  # several lines count as one (RFC 9110 section 5.2)
         elif name == b"x-nicegui-content":
             head.page = value == PAGE_MARKER
         elif name == b"transfer-encoding":
@@ -111,8 +122,6 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
         head.close = not minor
         if connection:
             _read_connection(head, connection, minor)
-    if control:
-        head.shared = _shared(control)
     if status < 200 or status == 204:
         if framings:  # RFC 9112 section 6.1, RFC 9110 section 8.6: these have neither a body nor a length of one
             head.kept = drop_fields(head.kept or raw[:-4], (b"content-length", b"transfer-encoding"))
@@ -120,13 +129,6 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     elif method == b"HEAD" or status == 304:
         head.length = 0  # its Content-Length, where there is one, speaks of the body that GET would bring
     return head
-
-
-def _shared(directives: bytes) -> bool:
-    """Say whether Cache-Control lets shared caches keep a response for some time (RFC 9111 section 3)."""
-    if b"no-store" in directives or b"private" in directives:
-        return False
-    return b"public" in directives or bool(_LASTING.search(directives))
 
 
 def _cut(raw: bytes, low: bytes, minor: bool) -> bytes:

@@ -7,24 +7,14 @@ browser that is silent is answered for, never cut; who said good-bye is not wait
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from stickyproxy.core.messages import (
-    CLOSE,
-    CONTROL,
-    LONG_MESSAGES,
-    LONGEST_SHORT,
-    PING,
-    Cutter,
-    close_code,
-    is_message,
-    pong_frame,
-    read_text,
-    short_text,
-)
+from stickyproxy.core.messages import CLOSE, CONTROL, PING, Cutter, close_code, pong_frame, read_text, short_text
 from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
 from stickyproxy.core.tunnels import End, read_close
-from stickyproxy.dataplane.tunnel import LINGER_S, Leg, Tunnel
+from stickyproxy.dataplane.keeping import Keeping
+from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg, ParkableLeg
+from stickyproxy.dataplane.tunnel import Leg
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.parking import Parking
@@ -37,255 +27,28 @@ _PING, _PONG, _DISCONNECT = b"2", b"3", b"41"
 _PONG_FRAME = 0x8A
 _CLOSED = b"\x88\x00"
 _LONGEST_GREETING = 4096
-_UNCOUNTED_BYTES = 4096
-"""Of messages that went straight through, before they are counted as kept."""
-
-_LONGEST_HELD_BYTES = 1 << 20
-"""A client's message is held until it is whole up to NiceGUI's longest (max_http_buffer_size)."""
 
 
-class _ParkableLeg(Leg):
-    """A leg that passes whole messages on; `cutter`: while the stream does not stand between two of them."""
-
-    __slots__ = ("cutter",)
-
-    tunnel: "ParkableTunnel"
-    masked: ClassVar[bool]
-
-    def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
-        super().__init__(transport, tunnel)
-        self.cutter: Cutter | None = None
-
-    def _take(self, data: bytes) -> None:
-        """Pass messages on, each as soon as it is whole."""
-        if self.cutter is None and is_message(data, masked=self.masked):
-            self.sent(data, whole=True)
-        else:
-            self._cut(data)
-        if not self.tunnel.followed:
-            self.tunnel.become_plain()
-
-    def _cut(self, data: bytes) -> None:
-        cutter = self.cutter
-        if cutter is None:
-            cutter = self.cutter = Cutter(masked=self.masked, most=self.longest_bytes)
-        pieces = cutter.feed(data)
-        if cutter.lost:
-            self.tunnel.followed = False
-        self.tunnel.review()
-        for piece, whole in pieces:
-            self.sent(piece, whole=whole)
-        if cutter.idle:
-            self.cutter = None
-            self.tunnel.review()
-        self.tunnel.holds()
-
-    @property
-    def longest_bytes(self) -> int:
-        """Give the size up to which a message is held until it is whole: only a page's, as others stream."""
-        return _LONGEST_HELD_BYTES if self.tunnel.page else 0
-
-    def sent(self, piece: bytes, *, whole: bool) -> None:
-        """Take a message, or a piece of one that cannot be held."""
-        raise NotImplementedError
-
-    @property
-    def between(self) -> bool:
-        """Say whether what has been passed on ends with a message."""
-        return self.cutter is None or not (self.cutter.passing or self.cutter.lost)
-
-    @property
-    def held_bytes(self) -> int:
-        """Count the bytes of a message that is not whole yet."""
-        return self.cutter.held_bytes if self.cutter is not None else 0
-
-    def flush(self) -> None:
-        """Pass on what is held; whoever takes over moves all that comes."""
-        if self.cutter is not None and (held := self.cutter.give_up()):
-            self.sent(held, whole=False)
-
-
-class _ClientLeg(_ParkableLeg):
-    """The browser's; one that has been replaced is heard no more.
-
-    `through`: messages that are not short go straight through; nothing here has to know what they say.
-    """
-
-    __slots__ = ("through",)
-    masked = True
-
-    def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
-        super().__init__(transport, tunnel)
-        self.through = False
-
-    def data_received(self, data: bytes) -> None:
-        """Pass messages on, each as soon as it is whole."""
-        size = len(data)
-        self.received_bytes += size
-        if self.through and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
-            length = data[1] - 0x80
-            if length + 6 == size if length < 126 else length == 126 and size == 8 + (data[2] << 8 | data[3]):
-                self.other.transport.write(data)
-                return
-        self._take(data)
-
-    @property
-    def current(self) -> bool:
-        """Say whether it is the tunnel's leg."""
-        return self.tunnel.downstream is self
-
-    def sent(self, piece: bytes, *, whole: bool) -> None:
-        """Take a message of the browser's."""
-        if self.current:
-            self.tunnel.client_sent(piece, whole=whole)
-
-    def eof_received(self) -> bool:
-        """Take the end of the stream for the end of the connection, as a WebSocket has no use for half of one."""
-        if self.current and self.tunnel.can_park:
-            return False
-        return super().eof_received() if self.current else False
-
-    def pause_writing(self) -> None:
-        """Keep what comes from now on: the browser takes no more for now."""
-        if self.current:
-            self.tunnel.hold_back()
-
-    def resume_writing(self) -> None:
-        """Send on what was kept meanwhile."""
-        if self.current:
-            self.tunnel.flow()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Park the page, or end the tunnel."""
-        if not self.current:
-            return
-        if self.tunnel.can_park:
-            self.tunnel.depart()
-        else:
-            super().connection_lost(exc)
-
-
-class _BackendLeg(_ParkableLeg):
-    """The backend's, which outlives the browser's.
-
-    `units`: the tail's, where messages that are not short are kept and go straight through; else None. `uncounted_to`:
-    the received bytes at which they are counted. `stalled`: the backend takes nothing for now.
-    """
-
-    __slots__ = ("stalled", "uncounted_to", "units")
-    masked = False
-
-    def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
-        super().__init__(transport, tunnel)
-        self.stalled = False
-        self.units: list[bytes] | None = None
-        self.uncounted_to = 0
-
-    def data_received(self, data: bytes) -> None:
-        """Pass messages on, each as soon as it is whole."""
-        size, units = len(data), self.units
-        self.received_bytes += size
-        if units is not None and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
-            length = data[1]
-            if length + 2 == size if length < 126 else length == 126 and size == 4 + (data[2] << 8 | data[3]):
-                units.append(data)
-                self.other.transport.write(data)
-                if self.received_bytes > self.uncounted_to:
-                    self.tunnel.count()
-                return
-        self._take(data)
-
-    @property
-    def longest_bytes(self) -> int:
-        """Give the size up to which a message can be kept."""
-        return self.tunnel.parking.page_bytes
-
-    def sent(self, piece: bytes, *, whole: bool) -> None:
-        """Take a message of the backend's."""
-        self.tunnel.backend_sent(piece, whole=whole)
-
-    def eof_received(self) -> bool:
-        """End with the backend where nobody is there to be told."""
-        if self.tunnel.departed:
-            self.ended = True
-            return False
-        return super().eof_received()
-
-    def pause_writing(self) -> None:
-        """Stop reading from the browser, if there is one."""
-        self.stalled = True
-        if not self.tunnel.departed:
-            super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """Go on reading from the browser, if there is one."""
-        self.stalled = False
-        if not self.tunnel.departed:
-            super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the tunnel."""
-        if self.tunnel.departed:
-            self.tunnel.backend_lost(exc)
-        else:
-            super().connection_lost(exc)
-
-
-class ParkableTunnel(Tunnel):
+class ParkableTunnel(Keeping):
     """The tunnel of a NiceGUI page's socket with `--park`.
 
-    `who`: the document and the tab that it belongs to, as far as it is known. `opening`: of its Engine.IO session
-    (`read_opening`), None until it has come. `extensions`: the line that was agreed on. `tail`: what the browser may
-    not have received; None where that is nothing. `away_since`: when the browser was found to be away, 0 while it is
-    there. `departed`: its leg has ended. `refused_polls`: times it tried to come back by polling.
+    `extensions`: the line that was agreed on. `refused_polls`: times its browser tried to come back by polling.
     """
 
-    __slots__ = (
-        "_awaiting", "_flowing", "_goodbye", "_owed", "_ping", "_reading_paused", "away_since", "departed",
-        "extensions", "followed", "opening", "parking", "refused_polls", "tail", "who",
-    )  # fmt: skip
+    __slots__ = ("_awaited", "_goodbye", "_owed", "_ping", "extensions", "refused_polls")
 
-    client_leg = _ClientLeg
-    backend_leg = _BackendLeg
-    upstream: _BackendLeg | None
-    downstream: _ClientLeg | None
+    client_leg = ClientLeg
+    backend_leg = BackendLeg
 
     def prepare(self, parking: "Parking", who: Who, extensions: bytes) -> None:
         """Begin; called before anything has passed."""
-        self.parking = parking
-        self.who = who
+        self.begin_keeping(parking, who)
         self.extensions = extensions
-        self.opening: bytes | None = None
-        self.tail: Tail | None = Tail(fresh=True)
-        self.away_since = 0.0
-        self.departed = False
         self.refused_polls = 0
-        self.followed = True  # what passes is understood
-        self._awaiting = False  # the browser's answer to the last heartbeat
+        self._awaited = 0  # answers of the browser's to heartbeats
         self._owed = 0  # heartbeats that were answered for the browser, whose answers may still come
-        self._flowing = True  # what comes is given to the browser's connection at once
         self._goodbye = False
         self._ping = b""  # of the WebSocket itself, that the browser has not answered
-        self._reading_paused = False  # of the backend's leg
-
-    def review(self) -> None:
-        """Judge anew which messages can go straight through; called whenever that may have changed."""
-        downstream, upstream, tail = self.downstream, self.upstream, self.tail
-        if type(downstream) is _ClientLeg:
-            downstream.through = self.followed and bool(self.who.document) and downstream.cutter is None
-        if type(upstream) is _BackendLeg:
-            swift = self.followed and self._flowing and self.opening is not None and upstream.cutter is None
-            units = tail.units if tail is not None and swift and not tail.useless and not self.departed else None
-            if units is not None and upstream.units is None:
-                upstream.uncounted_to = upstream.received_bytes + _UNCOUNTED_BYTES
-            upstream.units = units
-
-    def count(self) -> None:
-        """Count what went straight through."""
-        if self.tail is not None and self.upstream is not None:
-            self.parking.kept_bytes += self.tail.count()
-            self.upstream.uncounted_to = self.upstream.received_bytes + _UNCOUNTED_BYTES
-        self.limit()
 
     # What the browser sends.
 
@@ -312,7 +75,7 @@ class ParkableTunnel(Tunnel):
                     self._answered(piece)
                     return
                 self._goodbye |= text == _DISCONNECT
-            elif not self.who.document and self.opening is not None:
+            elif not self.identified and self.opening is not None:
                 said = read_handshake(read_text(piece, _LONGEST_GREETING) or b"")
                 if said is not None:
                     self.who = said[1]
@@ -327,7 +90,7 @@ class ParkableTunnel(Tunnel):
         if self._owed:
             self._owed -= 1
         else:
-            self._awaiting = False
+            self._awaited = max(0, self._awaited - 1)
             if self.upstream is not None:
                 self.upstream.transport.write(pong)
         self._heard()
@@ -337,11 +100,6 @@ class ParkableTunnel(Tunnel):
         if since := self.away_since:
             self.away_since = 0.0
             self.parking.came_back(self, since, joined=False)
-
-    def _forget_idle_tail(self) -> None:
-        if self.tail is not None and self.tail.idle and self._flowing:
-            self.tail = None
-        self.review()
 
     def _client_closes(self, frame: bytes) -> None:
         """Take the browser's Close frame: a good-bye, or the word of a page that means to come back."""
@@ -364,7 +122,7 @@ class ParkableTunnel(Tunnel):
             leg.transport.abort()
         else:
             leg.transport.close()
-            asyncio.get_running_loop().call_later(LINGER_S, leg.transport.abort)
+            self.parking.drop_soon(leg.transport)
 
     # What the backend sends.
 
@@ -397,20 +155,12 @@ class ParkableTunnel(Tunnel):
                 self._answer()
                 self._owed += 1
             elif self.page:
-                self._awaiting = True
+                self._awaited += 1
                 self.parking.expect_answer(self)
         self.parking.kept_bytes += size
         if leg is not None and self._flowing:
             leg.transport.write(piece)
         self.limit()
-
-    def limit(self) -> None:
-        """Keep less if it is too much."""
-        if self.tail is not None and self.tail.size > self.parking.page_bytes:
-            self.keep_less()
-        elif self.parking.kept_bytes > self.parking.total_bytes:
-            self.parking.make_room(self)
-        self.review()
 
     def _backend_controls(self, frame: bytes) -> None:
         """Pass a control frame on; a ping that no browser is there to answer is answered here (RFC 6455 section 5.5.2).
@@ -436,88 +186,6 @@ class ParkableTunnel(Tunnel):
             self._ping = b""
             upstream.transport.write(pong_frame(ping))
 
-    def _lose(self, piece: bytes) -> None:
-        """Pass on what cannot be kept: until the next heartbeat is answered, a browser that goes is not waited for."""
-        tail = self.tail
-        if tail is None:
-            tail = self.tail = Tail()
-        leg = self.downstream
-        self.parking.let_go(self, Release.MEMORY)
-        if leg is None:
-            return
-        if not self._flowing:  # what was kept for it comes first
-            leg.transport.write(b"".join(tail.units[tail.sent :]))
-            tail.sent = len(tail.units)
-        self.parking.kept_bytes -= tail.drop()
-        self.review()
-        leg.transport.write(piece)
-        if not self._flowing:
-            self._pause_reading()
-
-    def keep_less(self) -> None:
-        """Keep less: too much has come for this page, or for all together, since its browser last answered."""
-        self.parking.let_go(self, Release.MEMORY)
-        if self.departed:
-            return
-        if self._flowing:
-            if self.tail is not None:
-                self.parking.kept_bytes -= self.tail.drop()
-        else:
-            self._pause_reading()
-
-    def stay(self) -> None:
-        """Be as without parking until the browser answers a heartbeat."""
-        self.away_since = 0.0
-        tail = self.tail
-        if tail is not None and self._flowing:
-            self.parking.kept_bytes -= tail.drop()
-        elif tail is not None:
-            tail.gap = True
-        self.review()
-
-    def hold_back(self) -> None:
-        """Keep what comes; the browser's connection takes no more for now."""
-        self._flowing = False
-        if self.tail is None:
-            self.tail = Tail()
-        self.tail.sent = len(self.tail.units)
-        self.review()
-        self.stalled()
-
-    def flow(self) -> None:
-        """Send what was kept meanwhile, and what comes from now on at once."""
-        tail, leg = self.tail, self.downstream
-        self._flowing = True
-        if tail is not None and leg is not None and (units := tail.units[tail.sent :]):
-            leg.transport.write(b"".join(units))
-        if self._flowing:  # else it has been held back again by now
-            self._forget_idle_tail()
-            self._resume_reading()
-        self.holds()
-
-    def _pause_reading(self) -> None:
-        upstream = self.upstream
-        if upstream is not None and not self._reading_paused and not upstream.transport.is_closing():
-            self._reading_paused = True
-            upstream.transport.pause_reading()
-            self.stalled()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused and self.upstream is not None and not self.upstream.transport.is_closing():
-            self._reading_paused = False
-            self.upstream.transport.resume_reading()
-            self.flows()
-
-    def holds(self) -> None:
-        """Tell how much waits in memory that is not counted as kept."""
-        self.flows()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Count the bytes that wait here for either side, but for those that are kept."""
-        held = sum(leg.held_bytes for leg in (self.upstream, self.downstream) if isinstance(leg, _ParkableLeg))
-        return held + super().waiting_bytes
-
     @property
     def at_rest(self) -> bool:
         """Say whether all legs that are there take what comes."""
@@ -539,11 +207,12 @@ class ParkableTunnel(Tunnel):
         return (
             self.parking.open
             and self.followed
-            and bool(self.page and self.who.document)
+            and bool(self.page)
+            and self.identified
             and self.end is None
             and not self._goodbye
             and self.said is None
-            and type(upstream) is _BackendLeg
+            and type(upstream) is BackendLeg
             and not upstream.ended
             and not upstream.transport.is_closing()
             and (downstream is None or downstream.between)
@@ -552,19 +221,22 @@ class ParkableTunnel(Tunnel):
 
     def overdue(self) -> None:
         """Hear that a heartbeat has not been answered for a while: answer for the browser, which may be away."""
-        if not self._awaiting or self.downstream is None or not self.can_park:
+        if not self._awaited or self.downstream is None or not self.can_park:
             return
-        self._awaiting = False
-        self._owed += 1
-        self._answer()
+        self._owed += self._awaited
+        self._answer_awaited()
         self._answer_ping()
         self.away_since = self.parking.time()
         self.parking.went(self)
 
-    def _answer(self) -> None:
-        """Answer a heartbeat in the browser's place."""
-        if self.upstream is not None and not self.upstream.transport.is_closing():
-            self.upstream.transport.write(PONG)
+    def _answer(self, count: int = 1) -> None:
+        """Answer heartbeats in the browser's place."""
+        if count and self.upstream is not None and not self.upstream.transport.is_closing():
+            self.upstream.transport.write(PONG * count)
+
+    def _answer_awaited(self) -> None:
+        awaited, self._awaited = self._awaited, 0
+        self._answer(awaited)
 
     def depart(self) -> None:
         """Let the browser's leg go, and keep the backend's."""
@@ -580,9 +252,7 @@ class ParkableTunnel(Tunnel):
         del leg.other
         leg.cutter = None
         leg.through = False
-        if self._awaiting:
-            self._awaiting = False
-            self._answer()
+        self._answer_awaited()
         self._answer_ping()
         self._owed = 0
         self._flowing = False
@@ -605,7 +275,7 @@ class ParkableTunnel(Tunnel):
             old.transport.abort()
         upstream = self.upstream
         assert upstream is not None
-        leg = self.downstream = _ClientLeg(transport, self)
+        leg = self.downstream = ClientLeg(transport, self)
         leg.cutter = cutter
         leg.other, upstream.other = upstream, leg
         transport.set_protocol(leg)
@@ -654,11 +324,12 @@ class ParkableTunnel(Tunnel):
 
     def become_plain(self) -> None:
         """Be a tunnel like any other, since this turns out to be no page's socket, or is none any more."""
-        if self.witness is None and type(self.upstream) is _BackendLeg:
+        if self.witness is None and type(self.upstream) is BackendLeg:
             self.replace_legs(lambda leg: Leg(leg.transport, self))
 
     def _settle(self) -> None:
         """Hold nothing back any more."""
+        self.parking.let_go(self, Release.DRAIN)
         self.followed = False
         self.review()
         if self.witness is not None:
@@ -670,7 +341,7 @@ class ParkableTunnel(Tunnel):
                 self._pause_reading()  # until the browser takes that, as with every tunnel
             self.parking.kept_bytes -= tail.drop()
         for side in (self.upstream, self.downstream):
-            if isinstance(side, _ParkableLeg):
+            if isinstance(side, ParkableLeg):
                 side.flush()
         self.parking.forget(self)
 

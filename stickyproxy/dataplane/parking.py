@@ -13,7 +13,9 @@ from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.nicegui import asks_implicitly
 from stickyproxy.core.parking import PATIENCE_S, Release, read_who
 from stickyproxy.core.tunnels import End
+from stickyproxy.dataplane.keeping import Keeping
 from stickyproxy.dataplane.parkable import ParkableTunnel
+from stickyproxy.dataplane.tunnel import LINGER_S
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
@@ -43,7 +45,7 @@ class Parking:
         self.time = proxy.time
         self.open = True
         self.kept_bytes = 0
-        self.away: dict[ParkableTunnel, None] = {}
+        self.away: dict[Keeping, None] = {}
         self._pages: dict[bytes, ParkableTunnel] = {}
         self._tabs: dict[bytes, ParkableTunnel] = {}  # of those that are away
         self._openings: dict[bytes, bytes] = {}
@@ -146,6 +148,10 @@ class Parking:
         proxy.leave_place(tunnel.place)
         tunnel.place = None
 
+    def drop_soon(self, transport: asyncio.Transport) -> None:
+        """Drop a connection that has been closed and is in no books any more, if its client does not end it."""
+        self._proxy.loop.call_later(LINGER_S, transport.abort)
+
     def came_back(self, tunnel: ParkableTunnel, since: float, *, joined: bool) -> None:
         """Hear that a browser is back, by a new connection (`joined`) or its old one; since: when it went."""
         counters = self._proxy.counters
@@ -155,14 +161,14 @@ class Parking:
         if joined:
             self._proxy.drains.opened(tunnel)
 
-    def _forget_away(self, tunnel: ParkableTunnel) -> None:
+    def _forget_away(self, tunnel: Keeping) -> None:
         self.away.pop(tunnel, None)
         if self._tabs.get(tunnel.who.tab) is tunnel:
             del self._tabs[tunnel.who.tab]
 
     # Ends.
 
-    def let_go(self, tunnel: ParkableTunnel, reason: Release) -> None:
+    def let_go(self, tunnel: Keeping, reason: Release) -> None:
         """Let a page be as without parking; nothing for who is not parked.
 
         Where the browser's connection is still there, it goes on with it, unless it is surely dead.
@@ -181,7 +187,7 @@ class Parking:
             self._forget_away(tunnel)
             tunnel.stay()
 
-    def make_room(self, tunnel: ParkableTunnel) -> None:
+    def make_room(self, tunnel: Keeping) -> None:
         """Keep less: too much is kept in all, `tunnel`'s among it."""
         while self.kept_bytes > self.total_bytes and self.away:
             self.let_go(next(iter(self.away)), Release.MEMORY)
@@ -218,7 +224,7 @@ class Parking:
             self._proxy.counters.parked_releases[Release.BACKEND.value] += 1
         self.forget(tunnel)
 
-    def forget(self, tunnel: ParkableTunnel) -> None:
+    def forget(self, tunnel: Keeping) -> None:
         """Strike a page that is not to be parked any more; idempotent."""
         self._forget_away(tunnel)
         if self._pages.get(tunnel.page) is tunnel:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stickyproxy.dataplane.parking import Parking
     from stickyproxy.dataplane.pool import Pool
 
-_UNDERSCORE = 0x5F  # as a number it is found in bytes at a fifth of the cost
+_UNDERSCORE = ord("_")  # as a number, which is found in bytes much sooner than bytes in bytes
 
 _FRESH_S = 1.0
 """A request that must not be sent twice takes a pooled connection only if it was in use within this time."""

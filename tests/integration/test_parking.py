@@ -1,10 +1,11 @@
 """A page outlives its browser's connection: who goes and comes back finds everything in its place, and who else not."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from .harness import Stage, eventually, soon, turns
+from .harness import Peer, Stage, eventually, soon, turns
 from .parking import (
     DEFLATE,
     OPENED,
@@ -416,3 +417,21 @@ async def test_a_silent_browser_whose_time_is_over_is_cut_off(stage: Stage, monk
     await page.browser.hears(b"2")
     await page.browser.peer.gone()
     await page.ends()
+
+
+@pytest.mark.parametrize("end", [Peer.close, Peer.reset])
+async def test_the_end_of_the_app_ends_a_page_whose_browser_is_silent(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, end: Callable[[Peer], None]
+) -> None:
+    monkeypatch.setattr("stickyproxy.dataplane.parking.PATIENCE_S", 0.01)
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=parking())
+    page = await open_page(running, backend)
+    page.app.say(b"2")
+    await page.app.hears(b"3")
+    end(page.app.peer)
+    await page.released("backend")
+    await page.browser.hears(b"2")
+    await page.browser.peer.gone()
+    await page.ends()
+    assert running.proxy.counters.tunnel_ends["backend_gone"] == 1

@@ -187,7 +187,7 @@ async def test_a_slow_browser_that_closes_leaves_nothing_in_memory(stage: Stage)
 
 
 async def test_a_browser_that_closes_and_never_ends_is_dropped(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stickyproxy.dataplane.parkable.LINGER_S", 0.01)
+    monkeypatch.setattr("stickyproxy.dataplane.parking.LINGER_S", 0.01)
     page = await one(stage)
     page.browser.close_frame()
     await page.parked()

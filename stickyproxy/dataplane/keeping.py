@@ -1,0 +1,177 @@
+"""What a tunnel keeps of what its backend has sent, and what it holds back from a browser that takes no more for now.
+
+Laws: what is kept is counted soon and bounded; past a bound a page that is away is let go, and one that is there loses
+what was kept, or its backend is read no more until its browser takes what waits.
+"""
+
+from typing import TYPE_CHECKING
+
+from stickyproxy.core.parking import Release, Tail, Who
+from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg, ParkableLeg
+from stickyproxy.dataplane.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from stickyproxy.dataplane.parking import Parking
+
+_APART = b" "
+_UNCOUNTED_BYTES = 4096
+"""Of messages that went straight through, before they are counted as kept."""
+
+
+class Keeping(Tunnel):
+    """A tunnel that keeps what its browser may not have received.
+
+    `tail`: that; None where it is nothing. `opening`: of its Engine.IO session (`read_opening`), None until it has
+    come. `followed`: what passes is understood. `away_since`: when the browser was found to be away, 0 while it is
+    there. `departed`: its leg has ended. `parking` is told of what is kept.
+    """
+
+    __slots__ = (
+        "_flowing", "_reading_paused", "_who", "away_since", "departed", "followed", "opening", "parking", "tail",
+    )  # fmt: skip
+
+    upstream: BackendLeg | None
+    downstream: ClientLeg | None
+
+    def begin_keeping(self, parking: "Parking", who: Who) -> None:
+        """Begin; called before anything has passed."""
+        self.parking = parking
+        self.who = who
+        self.opening: bytes | None = None
+        self.tail: Tail | None = Tail(fresh=True)
+        self.away_since = 0.0
+        self.departed = False
+        self.followed = True
+        self._flowing = True  # what comes is given to the browser's connection at once
+        self._reading_paused = False  # of the backend's leg
+
+    @property
+    def who(self) -> Who:
+        """Give the document and the tab that the socket belongs to, as far as it is known."""
+        document, _, tab = self._who.partition(_APART)
+        return Who(document, tab)
+
+    @who.setter
+    def who(self, who: Who) -> None:
+        self._who = who.document + _APART + who.tab  # in one piece it takes half the memory
+
+    @property
+    def identified(self) -> bool:
+        """Say whether its document is known."""
+        return not self._who.startswith(_APART)
+
+    def review(self) -> None:
+        """Judge anew which messages can go straight through; called whenever that may have changed."""
+        downstream, upstream, tail = self.downstream, self.upstream, self.tail
+        if type(downstream) is ClientLeg:
+            downstream.through = self.followed and self.identified and downstream.cutter is None
+        if type(upstream) is BackendLeg:
+            swift = self.followed and self._flowing and self.opening is not None and upstream.cutter is None
+            units = tail.units if tail is not None and swift and not tail.useless and not self.departed else None
+            if units is None:
+                upstream.uncounted_to = 0  # for the many that are idle: a number of that size takes memory
+            elif upstream.units is None:
+                upstream.uncounted_to = upstream.received_bytes + _UNCOUNTED_BYTES
+            upstream.units = units
+
+    def count(self) -> None:
+        """Count what went straight through."""
+        if self.tail is not None and self.upstream is not None:
+            self.parking.kept_bytes += self.tail.count()
+            self.upstream.uncounted_to = self.upstream.received_bytes + _UNCOUNTED_BYTES
+        self.limit()
+
+    def limit(self) -> None:
+        """Keep less if it is too much."""
+        if self.tail is not None and self.tail.size > self.parking.page_bytes:
+            self.keep_less()
+        elif self.parking.kept_bytes > self.parking.total_bytes:
+            self.parking.make_room(self)
+        self.review()
+
+    def _lose(self, piece: bytes) -> None:
+        """Pass on what cannot be kept: until the next heartbeat is answered, a browser that goes is not waited for."""
+        tail = self.tail
+        if tail is None:
+            tail = self.tail = Tail()
+        leg = self.downstream
+        self.parking.let_go(self, Release.MEMORY)
+        if leg is None:
+            return
+        if not self._flowing:  # what was kept for it comes first
+            leg.transport.write(b"".join(tail.units[tail.sent :]))
+            tail.sent = len(tail.units)
+        self.parking.kept_bytes -= tail.drop()
+        self.review()
+        leg.transport.write(piece)
+        if not self._flowing:
+            self._pause_reading()
+
+    def keep_less(self) -> None:
+        """Keep less: too much has come for this page, or for all together, since its browser last answered."""
+        self.parking.let_go(self, Release.MEMORY)
+        if self.departed:
+            return
+        if self._flowing:
+            if self.tail is not None:
+                self.parking.kept_bytes -= self.tail.drop()
+        else:
+            self._pause_reading()
+
+    def stay(self) -> None:
+        """Be as without parking until the browser answers a heartbeat."""
+        self.away_since = 0.0
+        tail = self.tail
+        if tail is not None and self._flowing:
+            self.parking.kept_bytes -= tail.drop()
+        elif tail is not None:
+            tail.gap = True
+        self.review()
+
+    def hold_back(self) -> None:
+        """Keep what comes; the browser's connection takes no more for now."""
+        self._flowing = False
+        if self.tail is None:
+            self.tail = Tail()
+        self.tail.sent = len(self.tail.units)
+        self.review()
+        self.stalled()
+
+    def flow(self) -> None:
+        """Send what was kept meanwhile, and what comes from now on at once."""
+        tail, leg = self.tail, self.downstream
+        self._flowing = True
+        if tail is not None and leg is not None and (units := tail.units[tail.sent :]):
+            leg.transport.write(b"".join(units))
+        if self._flowing:  # else it has been held back again by now
+            self._forget_idle_tail()
+            self._resume_reading()
+        self.holds()
+
+    def _pause_reading(self) -> None:
+        upstream = self.upstream
+        if upstream is not None and not self._reading_paused and not upstream.transport.is_closing():
+            self._reading_paused = True
+            upstream.transport.pause_reading()
+            self.stalled()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self.upstream is not None and not self.upstream.transport.is_closing():
+            self._reading_paused = False
+            self.upstream.transport.resume_reading()
+            self.flows()
+
+    def _forget_idle_tail(self) -> None:
+        if self.tail is not None and self.tail.idle and self._flowing:
+            self.tail = None
+        self.review()
+
+    def holds(self) -> None:
+        """Tell how much waits in memory that is not counted as kept."""
+        self.flows()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Count the bytes that wait here for either side, but for those that are kept."""
+        held = sum(leg.held_bytes for leg in (self.upstream, self.downstream) if isinstance(leg, ParkableLeg))
+        return held + super().waiting_bytes
