@@ -43,8 +43,8 @@ _VERSIONS = ("2.24.2", "3.6.0", CURRENT)
 _DURATIONS = (10.0, 60.0, 240.0)
 _PARK_S = 300
 _TABS = 12
-_LOADING = 3
-"""Pages that load at the same time."""
+_BUSY = 3
+"""Pages that load or come back at the same time."""
 
 _APP = Path(__file__).parents[1] / "tests" / "e2e" / "apps" / "parked.py"
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -169,7 +169,7 @@ async def _run(
 ) -> Results:
     """Run all cases, `tabs` at the same time."""
     results: Results = {}
-    open_tabs, loading = asyncio.Semaphore(tabs), asyncio.Semaphore(_LOADING)
+    open_tabs, busy = asyncio.Semaphore(tabs), asyncio.Semaphore(_BUSY)
     async with async_playwright() as playwright:
 
         @contextlib.asynccontextmanager
@@ -185,7 +185,7 @@ async def _run(
             ports = [replica.port for replica in place.replicas]
             async with open_tabs:
                 try:
-                    outcome = await survive(launch, shared, place.port, ports, case.way, case.seconds, loading)
+                    outcome = await survive(launch, shared, place.port, ports, case.way, case.seconds, busy)
                 except (Error, AssertionError, TimeoutError) as error:
                     failures.append(f"{_told(case)}: {_first_line(error)}")
                 else:

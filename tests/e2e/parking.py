@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
@@ -35,8 +35,7 @@ BACK_LIMIT_S: Final = 30.0
 """After an outage: socket.io waits up to 7.5 s before it tries again, and 20 s for an attempt that hangs."""
 
 CATCH_UP: Final = 0.5
-"""Seconds more for each second of an outage: a dozen pages that each show a thousand updates take a minute of two
-cores, and meanwhile answer nobody."""
+"""Seconds more for each second of an outage: on a busy machine a page needs them to show what it has missed."""
 
 ANSWER_LIMIT_S: Final = 30.0
 """For a page to answer."""
@@ -88,6 +87,8 @@ class Outcome:
     """What became of a page; `faults` is empty where it was kept whole."""
 
     faults: tuple[str, ...]
+    away_s: float
+    """How long the outage was; longer than wanted where others were coming back."""
     back_after_s: float | None
     """Seconds from the end of the outage until the page had all that its replica had pushed till then."""
     numbers: int = 0
@@ -297,42 +298,47 @@ async def survive(
     ports: Sequence[int],
     way: Way,
     seconds: float,
-    loading: asyncio.Semaphore,
+    busy: asyncio.Semaphore,
 ) -> Outcome:
     """Open a page through `target`, let it lose its network for `seconds`, and tell what became of it.
 
-    launch: makes a browser of its own, which a page that is to be frozen needs; the others share one. loading: how
-    many pages may load at the same time.
+    launch: makes a browser of its own, which a page that is to be frozen needs; the others share one. busy: how many
+    pages may load, or come back and show what they have missed, at the same time: a dozen browsers at once would take
+    all the CPU that the replicas need to answer within their 2 s, as they do on no user's own machine.
     """
     if way == "frozen":
         async with launch() as own:
-            return await _survive_in(own, target, ports, way, seconds, loading)
-    return await _survive_in(shared, target, ports, way, seconds, loading)
+            return await _survive_in(own, target, ports, way, seconds, busy)
+    return await _survive_in(shared, target, ports, way, seconds, busy)
 
 
 async def _survive_in(
-    browser: Browser, target: int, ports: Sequence[int], way: Way, seconds: float, loading: asyncio.Semaphore
+    browser: Browser, target: int, ports: Sequence[int], way: Way, seconds: float, busy: asyncio.Semaphore
 ) -> Outcome:
     async with running_wire(target) as wire:
         context = await browser.new_context()
         try:
-            async with loading:
+            async with busy:
                 page = await Parkable.begin(await context.new_page(), wire.url, ports)
             await page.page.wait_for_function("(window.numbers?.length ?? 0) >= 5", timeout=PAGE_LIMIT_MS)
             before = await page.look()
-            async with outage(wire, browser, way):
-                await asyncio.sleep(seconds)
-                kept = await page.kept()
-            if way == "frozen":
-                await _prove_frozen(page, before, seconds)
-            limit_s = BACK_LIMIT_S + CATCH_UP * seconds
-            back = await page.back(kept["pushed"] if kept else 0, limit_s)
+            async with AsyncExitStack() as stack:
+                async with outage(wire, browser, way):
+                    begun = time.monotonic()
+                    await asyncio.sleep(seconds)
+                    await stack.enter_async_context(busy)
+                    away_s = time.monotonic() - begun
+                    kept = await page.kept()
+                if way == "frozen":
+                    await _prove_frozen(page, before, seconds)
+                limit_s = BACK_LIMIT_S + CATCH_UP * seconds
+                back = await page.back(kept["pushed"] if kept else 0, limit_s)
             if kept is None and back is not None:
-                return Outcome(("deleted at its replica",), back)
+                return Outcome(("deleted at its replica",), away_s, back)
             faults, numbers = await page.judge(clicks=2)
             if back is None and not faults:
                 faults.append(f"not back within {limit_s:.0f} s")
-            return Outcome(tuple(faults), back, numbers)
+            return Outcome(tuple(faults), away_s, back, numbers)
         finally:
             await context.close()
 
