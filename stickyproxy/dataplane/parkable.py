@@ -80,6 +80,8 @@ class ParkableTunnel(Keeping):
                 if said is not None:
                     self.who = said[1]
                     self.review()
+        else:  # whoever is in the middle of a message is there, and must not be spoken for
+            self._heard()
         upstream.transport.write(piece)
 
     def _answered(self, pong: bytes) -> None:

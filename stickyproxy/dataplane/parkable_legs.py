@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _LONGEST_BYTES = 1 << 20
 """A client's message is held until it is whole up to NiceGUI's longest (max_http_buffer_size)."""
 
+_LONGEST_GREETING = 4096
+"""By such messages older pages say who they are."""
+
 
 class ParkableLeg(Leg):
     """A leg that passes whole messages on; `cutter`: while the stream does not stand between two of them."""
@@ -55,8 +58,8 @@ class ParkableLeg(Leg):
 
     @property
     def longest_bytes(self) -> int:
-        """Give the size up to which a message is held until it is whole: only a page's, as others stream."""
-        return _LONGEST_BYTES if self.tunnel.page else 0
+        """Give the size up to which a message is held until it is whole: a small one, where others may stream."""
+        return _LONGEST_BYTES if self.tunnel.page else _LONGEST_GREETING
 
     def sent(self, piece: bytes, *, whole: bool) -> None:
         """Take a message, or a piece of one that cannot be held."""

@@ -5,8 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.fakes.websocket import client
+
 from .harness import Peer, Stage, eventually, soon, turns
 from .parking import (
+    CONNECTED,
     DEFLATE,
     OPENED,
     PARKING,
@@ -435,3 +438,76 @@ async def test_the_end_of_the_app_ends_a_page_whose_browser_is_silent(
     await page.browser.peer.gone()
     await page.ends()
     assert running.proxy.counters.tunnel_ends["backend_gone"] == 1
+
+
+async def test_a_backend_that_takes_no_new_sessions_keeps_its_parked_pages(stage: Stage) -> None:
+    a, b = await stage.backend(), await stage.backend()
+    running = await stage.proxy(a, b, settings=PARKING)
+    page = await open_page(running, a)
+    page.browser.peer.reset()
+    await page.parked()
+    running.proxy.drains.drain(a.at().identity)
+    page.app.say(update(0))
+    browser = await page.back()
+    await browser.hears(update(0))
+    await beat(page, browser)
+    browser.peer.reset()
+    await page.parked()
+    await page.ends()
+
+
+async def test_who_waits_for_a_backend_to_be_empty_waits_for_its_parked_pages(
+    stage: Stage,
+) -> None:
+    """With an order to move pages they are let go at once; without, they are somebody's work like all others."""
+    a, b = await stage.backend(), await stage.backend()
+    running = await stage.proxy(a, b, settings=PARKING)
+    page = await open_page(running, a)
+    page.browser.peer.reset()
+    await page.parked()
+    identity = a.at().identity
+    running.proxy.drains.drain(identity)
+    waiting = asyncio.ensure_future(running.proxy.drains.wait(identity, 30))
+    await turns(1000)
+    assert not waiting.done()
+    assert running.proxy.drains.remaining(identity).tunnels == 1
+    page.app.peer.close()
+    await page.released("backend")
+    await running.quiet()
+    await soon(waiting)
+    page.empty()
+
+
+@pytest.mark.parametrize("size", [1, 40, 200])
+async def test_an_older_page_that_says_in_pieces_who_it_is_is_known_all_the_same(stage: Stage, size: int) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=PARKING)
+    peer = await running.client()
+    peer.send(EXPLICIT.ask())
+    upstream = await backend.accepted()
+    await upstream.head()
+    upstream.send(switch())
+    app, browser = End(upstream, masks=False), End(peer, masks=True)
+    app.say(OPENED)
+    head = await peer.head()
+    await browser.hears(OPENED)
+    browser.say(b"40")
+    await app.hears(b"40")
+    app.say(CONNECTED)
+    await browser.hears(CONNECTED)
+    said = client(EXPLICIT.handshake(0))
+    for at in range(0, len(said), size):
+        peer.send(said[at : at + size])
+        await turns(5)
+    await app.hears(EXPLICIT.handshake(0))
+    app.say(b"430[true]")
+    await browser.hears(b"430[true]")
+    page = Page(running, backend, EXPLICIT, browser, app, head, head)
+    peer.reset()
+    await page.parked()
+    page.app.say(update(0))
+    again = await page.back()
+    await again.hears(update(0))
+    again.peer.reset()
+    await page.parked()
+    await page.ends()

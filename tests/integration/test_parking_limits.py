@@ -430,6 +430,27 @@ async def test_a_late_answer_is_not_taken_for_that_to_the_next_heartbeat(stage: 
 
 
 @pytest.mark.usefixtures("hasty")
+async def test_nothing_is_said_for_a_browser_in_the_middle_of_what_it_says(stage: Stage) -> None:
+    page = await one(stage)
+    page.app.say(b"2")
+    await page.app.hears(b"3")
+    await page.away()
+    long = page.browser.frame(bytes(2 * MB), 0x2)
+    page.browser.peer.send(long[: 3 * MB // 2])
+    assert await page.app.peer.exactly(MB) == long[:MB]
+    assert not page.parking.away, "it is there, as it speaks"
+    page.app.peer.send(frame(b"", PING) + server(b"2"))
+    await page.browser.hears(b"2")
+    assert await page.browser.hear_control() == (0x89, b"")
+    await page.browser.hears(b"2")
+    page.browser.peer.send(long[3 * MB // 2 :])
+    assert await page.app.peer.exactly(MB + 14) == long[MB:]
+    page.browser.say(b"3", b"3")
+    await page.app.hears(b"3")
+    await leave(page)
+
+
+@pytest.mark.usefixtures("hasty")
 async def test_a_silent_browser_that_comes_back_by_a_new_connection_has_nothing_doubled(stage: Stage) -> None:
     page = await one(stage)
     await beat(page)

@@ -492,3 +492,64 @@ async def test_half_a_frame_comes_on_with_who_is_back(stage: Stage) -> None:
     peer.reset()
     await page.parked()
     await over(page)
+
+
+# What a stranger can do who knows a page's client id, and no more.
+
+
+async def test_a_stranger_who_knows_the_page_but_not_its_document_gets_nothing_that_was_kept(stage: Stage) -> None:
+    """What the app itself makes of it is the app's matter: to NiceGUI a client id is all that is needed."""
+    page = await parked(stage)
+    stranger = replace(IMPLICIT, document="guess", tab="guess")
+    peer = await page.running.client()
+    peer.send(stranger.ask(page.running.cookie(page.backend)))
+    upstream = await page.backend.accepted()
+    await upstream.head()
+    upstream.send(switch())
+    app, browser = End(upstream, masks=False), End(peer, masks=True)
+    app.say(OPENED, CONNECTED, b'42["said by the app"]')
+    await peer.head()
+    await browser.hears(OPENED, CONNECTED, b'42["said by the app"]')
+    assert await page.app.peer.gone(), "accepted by the app it is the page's socket, and the one before is let go"
+    await page.released("reloaded")
+    page.app.peer.close()
+    browser.close_frame(1001)
+    await app.hear_control()
+    await over(replace(page, app=app), browser)
+
+
+async def test_guesses_of_an_older_pages_document_end_their_connections(stage: Stage) -> None:
+    name = Name(implicit=False)
+    page = await parked(stage, name)
+    for number in range(20):
+        peer = await page.running.client()
+        guess = replace(name, document=f"guess-{number}")
+        peer.send(guess.ask() + client(b"40") + client(guess.handshake(1)) + client(name.handshake(2)))
+        await peer.head()
+        browser = End(peer, masks=True)
+        await browser.hear()
+        await browser.hear()
+        await browser.hears(b"431[false]")
+        assert await peer.rest() == b"", "one guess for each connection"
+        await eventually(lambda: not page.running.downstreams, "it is closed")
+    await page.parked()
+    assert page.running.proxy.buffered.total == 0
+    browser = await page.back()
+    await browser.hears(update(0))
+    browser.peer.reset()
+    await page.parked()
+    await over(page)
+
+
+async def test_bytes_that_are_no_frames_reach_an_app_only_as_they_would_without_parking(stage: Stage) -> None:
+    page = await one(stage)
+    noise = b"GET /admin HTTP/1.1\r\nHost: a\r\n\r\n"
+    page.browser.say(click(1))
+    page.browser.peer.send(noise)
+    await page.app.hears(click(1))
+    assert await page.app.peer.exactly(len(noise)) == noise
+    page.browser.peer.reset()
+    assert await page.app.peer.gone() in (True, False), "a stream that cannot be followed is not parked"
+    page.app.peer.close()
+    await page.running.quiet()
+    page.empty()
