@@ -19,6 +19,8 @@ from .test_streaming import ENOUGH, MB, SMALL
 TEXT_BYTES = 50_000
 PAGE_BYTES = 1 << 20
 
+pytestmark = pytest.mark.both_loops
+
 
 class Pusher:
     """An app that pushes as fast as it is taken; `count`: messages that were given to the kernel, or nearly."""
