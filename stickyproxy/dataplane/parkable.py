@@ -288,6 +288,10 @@ class ParkableTunnel(Keeping):
         since, self.away_since = self.away_since, 0.0
         for unit in waiting:
             self.client_sent(unit, whole=True)
+        if self.tail is not None:
+            self.parking.kept_bytes -= self.tail.size
+            self._owed += self.tail.pace()
+            self.parking.kept_bytes += self.tail.size
         self.flow()
         self.parking.came_back(self, since, joined=True)
 

@@ -170,7 +170,7 @@ async def test_a_browser_that_takes_nothing_for_long_is_cut_off_and_its_page_par
     await page.parked()
     assert page.running.proxy.admission.places.taken == 0
     browser = await page.back()
-    await browser.hears(*map(large, range(count)))
+    await browser.catches_up(*map(large, range(count)))
     await beat(page, browser)
     await leave(page, browser)
 
@@ -218,7 +218,7 @@ async def test_too_much_that_waits_cuts_a_slow_browser_off_and_parks_its_page(st
     await page.parked()
     assert page.running.proxy.counters.limits[Limit.BUFFERED] == 1
     browser = await page.back()
-    await browser.hears(*map(large, range(count)))
+    await browser.catches_up(*map(large, range(count)))
     await leave(page, browser)
 
 

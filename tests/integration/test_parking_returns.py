@@ -555,3 +555,25 @@ async def test_bytes_that_are_no_frames_reach_an_app_only_as_they_would_without_
     page.app.peer.close()
     await page.running.quiet()
     page.empty()
+
+
+async def test_a_page_that_has_much_to_catch_up_with_is_paced_by_heartbeats(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=PARKING)
+    page = await open_page(running, backend)
+    page.browser.peer.reset()
+    await page.parked()
+    updates = [update(number) for number in range(100)]
+    page.app.say(*updates)
+    await eventually(lambda: page.parking.kept_bytes > sum(map(len, updates)), "all is kept")
+    browser = await page.back()
+    for start in range(0, 96, 32):
+        await browser.hears(*updates[start : start + 32], b"2")
+    await browser.hears(*updates[96:])
+    kept_bytes = page.parking.kept_bytes
+    browser.say(b"3")
+    await eventually(lambda: page.parking.kept_bytes < kept_bytes, "so much of it has come")
+    browser.say(b"3", b"3", click(1))
+    await page.app.hears(click(1))  # but not the answers, for which it has not asked
+    await beat(page, browser)
+    page.settled()
