@@ -98,9 +98,7 @@ class Keeping(Tunnel):
         self.parking.let_go(self, Release.MEMORY)
         if leg is None:
             return
-        if not self._flowing:  # what was kept for it comes first
-            leg.transport.write(b"".join(tail.units[tail.sent :]))
-            tail.sent = len(tail.units)
+        self._send_rest()
         self.parking.kept_bytes -= tail.drop()
         self.review()
         leg.transport.write(piece)
@@ -136,6 +134,13 @@ class Keeping(Tunnel):
         self.tail.sent = len(self.tail.units)
         self.review()
         self.stalled()
+
+    def _send_rest(self) -> None:
+        """Send what was kept for a connection that takes no more, since something must come behind it."""
+        tail, leg = self.tail, self.downstream
+        if not self._flowing and tail is not None and leg is not None:
+            leg.transport.write(b"".join(tail.units[tail.sent :]))
+            tail.sent = len(tail.units)
 
     def flow(self) -> None:
         """Send what was kept meanwhile, and what comes from now on at once."""

@@ -177,8 +177,8 @@ class ParkableTunnel(Keeping):
             if self.away_since:
                 self._answer_ping()
         if leg is not None:
-            if frame[0] == CLOSE and not self._flowing:  # what was kept for it comes first
-                self.flow()
+            if frame[0] == CLOSE:
+                self._send_rest()
             leg.transport.write(frame)
 
     def _answer_ping(self) -> None:
@@ -343,7 +343,7 @@ class ParkableTunnel(Keeping):
         leg, tail = self.downstream, self.tail
         if leg is not None and tail is not None:
             if not self._flowing:
-                leg.transport.write(b"".join(tail.units[tail.sent :]))
+                self._send_rest()
                 self._pause_reading()  # until the browser takes that, as with every tunnel
             self.parking.kept_bytes -= tail.drop()
         for side in (self.upstream, self.downstream):

@@ -27,6 +27,8 @@ from .parking import (
 IMPLICIT, EXPLICIT = Name(), Name(implicit=False)
 BOTH = pytest.mark.parametrize("name", [IMPLICIT, EXPLICIT], ids=["3.6", "2.24"])
 
+pytestmark = pytest.mark.both_loops
+
 
 async def one(stage: Stage, name: Name = IMPLICIT, **more: str) -> Page:
     backend = await stage.backend()

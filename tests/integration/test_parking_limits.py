@@ -19,6 +19,8 @@ from .test_streaming import ENOUGH, MB, SMALL
 TEXT_BYTES = 50_000
 PAGE_BYTES = 1 << 20
 
+pytestmark = pytest.mark.both_loops
+
 
 class Pusher:
     """An app that pushes as fast as it is taken; `count`: messages that were given to the kernel, or nearly."""
@@ -218,6 +220,20 @@ async def test_too_much_that_waits_cuts_a_slow_browser_off_and_parks_its_page(st
     browser = await page.back()
     await browser.catches_up(*map(large, range(count)))
     await leave(page, browser)
+
+
+async def test_what_a_slow_browser_gets_before_its_app_closes_comes_once(stage: Stage) -> None:
+    page = await slow(stage, parking(page_bytes=ENOUGH))
+    count = await stall(page)
+    page.app.say(large(count), large(count + 1))
+    page.app.close_frame(1000)
+    page.app.peer.close()
+    await page.browser.hears(*map(large, range(count + 2)))
+    assert await page.browser.hear_control() == (0x88, (1000).to_bytes(2, "big"))
+    assert await page.browser.peer.rest() == b""
+    page.browser.peer.close()
+    await page.running.quiet()
+    page.empty()
 
 
 # Slow apps.

@@ -27,6 +27,8 @@ from .test_parking import BOTH, IMPLICIT, one
 
 POLL = request(f"GET {IMPLICIT.target('polling')} HTTP/1.1")
 
+pytestmark = pytest.mark.both_loops
+
 
 async def parked(stage: Stage, name: Name = IMPLICIT, **more: str) -> Page:
     """Park a page for which one update is kept."""
