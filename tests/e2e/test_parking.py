@@ -21,6 +21,11 @@ from .wire import Wire, running_wire
 
 APP = Path(__file__).parent / "apps" / "parked.py"
 
+ATTEMPTS = 3
+STANDSTILL_S = 1.0
+"""Where the machine stood still for longer, a replica may have given sockets up on its own (2 s without an answer that
+it has read), which says nothing of parking: the test is tried again."""
+
 PARK_S = 30
 """How long the short tests let pages be parked: no outage in them lasts as long."""
 
@@ -75,6 +80,13 @@ def metrics(proxy: Proxy) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
+def stood_still_s(proxy: Proxy) -> float:
+    """Return for how long the proxy's process has once got no CPU; its replicas are likely to have got none either."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{proxy.admin_port}/metrics", timeout=30) as answer:
+        (found,) = re.findall(r"(?m)^stickyproxy_event_loop_lag_max_seconds ([0-9.e+-]+)$", answer.read().decode())
+    return float(found)
+
+
 def returned(told: dict[str, float]) -> float:
     """Sum the returns by every kind of connection."""
     return sum(value for name, value in told.items() if name.startswith("parked_returned_total"))
@@ -126,10 +138,14 @@ async def test_pages_survive_ten_seconds_without_their_network(
 ) -> None:
     """Cut, reset and frozen, all at the same time: the same document, every update once, and the first click counts."""
     cases: list[tuple[Way, float]] = [(way, 10.0) for way in WAYS]
-    with running_proxy(tmp_path, addresses(replicas), "--park", str(PARK_S)) as proxy:
-        found = await survive_all(launch, proxy, replicas, cases)
-        told = metrics(proxy)
-    assert {case: str(outcome) for case, outcome in found.items() if not outcome.kept} == {}
+    for attempt in range(ATTEMPTS):
+        with running_proxy(tmp_path, addresses(replicas), "--park", str(PARK_S)) as proxy:
+            found = await survive_all(launch, proxy, replicas, cases)
+            told, stood_still = metrics(proxy), stood_still_s(proxy) > STANDSTILL_S
+        lost = {case: str(outcome) for case, outcome in found.items() if not outcome.kept}
+        if not (lost and stood_still and attempt + 1 < ATTEMPTS):
+            break
+    assert lost == {}
     assert told["parked_total"] >= len(cases)  # and once more for a page whose wire ends before its good-bye is through
     assert returned(told) >= len(cases)
 
