@@ -145,12 +145,15 @@ class Tail:
     """What has been sent to a browser, or is to be sent, since it last answered a heartbeat.
 
     `units`: whole messages, heartbeats among them, to which who is in a hurry may append, while that is not `useless`,
-    if `count` is called before long. `sent`: so many of them were given to the connection that is there;
-    kept only while that takes nothing. `gap`: something before them is missing, until a heartbeat among them has been
-    answered; before the next heartbeat it is `useless` to keep anything. `size`: bytes of memory, as counted.
+    if `count` is called when more than `count_at` bytes have come. `sent`: so many of them were given to the connection
+    that is there; kept only while that takes nothing. `gap`: something before them is missing, until a heartbeat among
+    them has been answered; before the next heartbeat it is `useless` to keep anything. `size`: bytes of memory, as
+    counted.
     """
 
-    __slots__ = ("_counted", "_fresh", "_ping", "_pings", "_unmatched", "gap", "sent", "size", "units", "useless")
+    __slots__ = (
+        "_counted", "_fresh", "_ping", "_pings", "_unmatched", "count_at", "gap", "sent", "size", "units", "useless",
+    )  # fmt: skip
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.units: list[bytes] = []
@@ -158,6 +161,7 @@ class Tail:
         self.size = 0
         self.gap = False
         self.useless = False
+        self.count_at = 0  # received bytes at which whoever appends is to have it counted
         self._counted = 0  # so many of the units are in `size`
         self._ping = b""
         self._pings = 0  # heartbeats among the units, which all stand there in the first one's bytes

@@ -67,18 +67,16 @@ class Keeping(Tunnel):
             downstream.through = self.followed and self.identified and downstream.cutter is None
         if type(upstream) is BackendLeg:
             swift = self.followed and self._flowing and self.opening is not None and upstream.cutter is None
-            units = tail.units if tail is not None and swift and not tail.useless and not self.departed else None
-            if units is None:
-                upstream.uncounted_to = 0  # for the many that are idle: a number of that size takes memory
-            elif upstream.units is None:
-                upstream.uncounted_to = upstream.received_bytes + _UNCOUNTED_BYTES
-            upstream.units = units
+            swift = swift and tail is not None and not tail.useless and not self.departed
+            if tail is not None and swift and upstream.tail is None:
+                tail.count_at = upstream.received_bytes + _UNCOUNTED_BYTES
+            upstream.tail = tail if swift else None
 
     def count(self) -> None:
         """Count what went straight through."""
         if self.tail is not None and self.upstream is not None:
             self.parking.kept_bytes += self.tail.count()
-            self.upstream.uncounted_to = self.upstream.received_bytes + _UNCOUNTED_BYTES
+            self.tail.count_at = self.upstream.received_bytes + _UNCOUNTED_BYTES
         self.limit()
 
     def limit(self) -> None:

@@ -32,10 +32,10 @@ _LONGEST_GREETING = 4096
 class ParkableTunnel(Keeping):
     """The tunnel of a NiceGUI page's socket with `--park`.
 
-    `extensions`: the line that was agreed on. `refused_polls`: times its browser tried to come back by polling.
+    `extensions`: the line that was agreed on.
     """
 
-    __slots__ = ("_awaited", "_goodbye", "_owed", "_ping", "extensions", "refused_polls")
+    __slots__ = ("_awaited", "_goodbye", "_owed", "_ping", "extensions")
 
     client_leg = ClientLeg
     backend_leg = BackendLeg
@@ -44,7 +44,6 @@ class ParkableTunnel(Keeping):
         """Begin; called before anything has passed."""
         self.begin_keeping(parking, who)
         self.extensions = extensions
-        self.refused_polls = 0
         self._awaited = 0  # answers of the browser's to heartbeats
         self._owed = 0  # heartbeats that were answered for the browser, whose answers may still come
         self._goodbye = False
@@ -284,7 +283,6 @@ class ParkableTunnel(Keeping):
         if upstream.stalled:
             transport.pause_reading()
         self.departed = False
-        self.refused_polls = 0
         since, self.away_since = self.away_since, 0.0
         for unit in waiting:
             self.client_sent(unit, whole=True)

@@ -8,6 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from stickyproxy.core.messages import LONG_MESSAGES, LONGEST_SHORT, Cutter, is_message
+from stickyproxy.core.parking import Tail
 from stickyproxy.dataplane.tunnel import Leg, Tunnel
 
 if TYPE_CHECKING:
@@ -144,29 +145,28 @@ class ClientLeg(ParkableLeg):
 class BackendLeg(ParkableLeg):
     """The backend's, which outlives the browser's.
 
-    `units`: the tail's, where messages that are not short are kept and go straight through; else None. `uncounted_to`:
-    the received bytes at which they are counted. `stalled`: the backend takes nothing for now.
+    `tail`: where messages that are not short are kept as they go straight through; None where they do not. `stalled`:
+    the backend takes nothing for now.
     """
 
-    __slots__ = ("stalled", "uncounted_to", "units")
+    __slots__ = ("stalled", "tail")
     masked = False
 
     def __init__(self, transport: asyncio.Transport, tunnel: Tunnel) -> None:
         super().__init__(transport, tunnel)
         self.stalled = False
-        self.units: list[bytes] | None = None
-        self.uncounted_to = 0
+        self.tail: Tail | None = None
 
     def data_received(self, data: bytes) -> None:
         """Pass messages on, each as soon as it is whole."""
-        size, units = len(data), self.units
+        size, tail = len(data), self.tail
         self.received_bytes += size
-        if units is not None and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
+        if tail is not None and size > LONGEST_SHORT and data[0] in LONG_MESSAGES:  # as nearly all, so it stands here
             length = data[1]
             if length + 2 == size if length < 126 else length == 126 and size == 4 + (data[2] << 8 | data[3]):
-                units.append(data)
+                tail.units.append(data)
                 self.other.transport.write(data)
-                if self.received_bytes > self.uncounted_to:
+                if self.received_bytes > tail.count_at:
                     self.tunnel.count()
                 return
         self._take(data)

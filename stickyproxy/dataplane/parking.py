@@ -27,6 +27,9 @@ _LET_GO_AT_ONCE = 64
 
 _REFUSED_POLLS = 3
 
+_TOGETHER_S = 0.05
+"""Heartbeats so close to each other are looked at together, which takes less memory."""
+
 _TELL_EVERY_S = 60.0
 """Between two events of pages that were let go at a limit: where one is too low, that goes on and on."""
 
@@ -48,8 +51,9 @@ class Parking:
         self.away: dict[Keeping, None] = {}
         self._pages: dict[bytes, ParkableTunnel] = {}
         self._tabs: dict[bytes, ParkableTunnel] = {}  # of those that are away
+        self._refused_polls: dict[Keeping, int] = {}  # of those whose browsers try to come back by polling
         self._openings: dict[bytes, bytes] = {}
-        self._expected: deque[tuple[float, ParkableTunnel]] = deque()
+        self._expected: deque[tuple[float, list[ParkableTunnel]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._over_limit: Counter[Release] = Counter()  # let go at a limit, and not told yet
         self._tell_after = 0.0
@@ -103,8 +107,8 @@ class Parking:
         tunnel, who = self._pages.get(page), read_who(target)
         if tunnel is None or who is None or not tunnel.can_park or who.document not in (b"", tunnel.who.document):
             return False
-        tunnel.refused_polls += 1
-        if tunnel.refused_polls > _REFUSED_POLLS:
+        polls = self._refused_polls[tunnel] = self._refused_polls.get(tunnel, 0) + 1
+        if polls > _REFUSED_POLLS:
             self.let_go(tunnel, Release.RELOADED)
             return False
         return True
@@ -113,7 +117,11 @@ class Parking:
 
     def expect_answer(self, tunnel: ParkableTunnel) -> None:
         """Look in a while whether a browser has answered a heartbeat."""
-        self._expected.append((self.time() + PATIENCE_S, tunnel))
+        due = self.time() + PATIENCE_S
+        if self._expected and due - self._expected[-1][0] < _TOGETHER_S:
+            self._expected[-1][1].append(tunnel)
+        else:
+            self._expected.append((due, [tunnel]))
         if self._timer is None:
             self._timer = self._proxy.loop.call_later(PATIENCE_S, self._look)
 
@@ -121,7 +129,8 @@ class Parking:
         self._timer = None
         expected, now = self._expected, self.time()
         while expected and expected[0][0] <= now:
-            expected.popleft()[1].overdue()
+            for tunnel in expected.popleft()[1]:
+                tunnel.overdue()
         if expected:
             self._timer = self._proxy.loop.call_later(max(0.01, expected[0][0] - now), self._look)
 
@@ -163,6 +172,7 @@ class Parking:
 
     def _forget_away(self, tunnel: Keeping) -> None:
         self.away.pop(tunnel, None)
+        self._refused_polls.pop(tunnel, None)
         if self._tabs.get(tunnel.who.tab) is tunnel:
             del self._tabs[tunnel.who.tab]
 
