@@ -14,7 +14,7 @@ Round = tuple[dict[str, Verdict], dict[str, Verdict]]
 
 
 async def compared(monkeypatch: pytest.MonkeyPatch, rounds: list[Round]) -> tuple[set[str], set[str]]:
-    async def run(cases: Sequence[str]) -> Round:
+    async def run(cases: Sequence[str], *, park: bool) -> Round:
         direct, through = rounds.pop(0) if len(rounds) > 1 else rounds[0]
         return direct, through
 
