@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ _FILES_BESIDE_WEBSOCKETS = 200
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; returns the exit code: 1 when a proxy failed or, with --check, a bar was missed."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _end)
+    system.end_on_sigterm()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     cores = system.choose_cores()
     machine = system.facts(cores)
@@ -105,11 +104,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
-
-
-def _end(_number: int, _frame: object) -> None:
-    """End on SIGTERM the way Ctrl-C does: through every ``finally``, so that nothing is left running."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ import importlib.metadata
 import json
 import os
 import select
-import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +28,7 @@ from typing import Final
 
 from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request, Response, async_playwright
 
+from benchmarks import chromium as chromium_browser
 from benchmarks import proxies, report, system
 from benchmarks.pageload_app import CONNECTED, Counters
 from benchmarks.peers import PEERS, SUBJECT
@@ -51,16 +50,6 @@ _SETTLE_S = 5.0
 """Seconds to wait at most for that quiet, and for the replica to delete the page of a visit that is over."""
 _POLL_S = 0.02
 
-_CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_CHROMIUM_FLAGS = [
-    "--no-sandbox",  # a root user, as in containers, cannot have the sandbox
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 _MARK: Final = "pageload benchmark: "
 _WATCH = """
@@ -150,8 +139,8 @@ class Results:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; returns the exit code: 1 when a proxy or a visit failed."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _end)
-    chromium = next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
+    system.end_on_sigterm()
+    chromium = chromium_browser.find()
     if chromium is None:
         print("missing: Chromium (apt-get install chromium)", file=sys.stderr)
         return 1
@@ -258,7 +247,7 @@ def _with_cache(proxy: Installed) -> Installed:
 async def _measure(chromium: str, routes: Sequence[Route], replicas: Replicas, visits: int, results: Results) -> None:
     """Visit every route in every round, each round beginning with another one; the first visits only warm up."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=chromium_browser.FLAGS)
         try:
             warm = [*(Route(DIRECT, port) for port in replicas.ports), *routes[1:]]
             for route in warm:
@@ -438,11 +427,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
-
-
-def _end(_number: int, _frame: object) -> None:
-    """End on SIGTERM the way Ctrl-C does: through every ``finally``, so that nothing is left running."""
-    raise KeyboardInterrupt
 
 
 def _tell(line: str) -> None:

@@ -102,7 +102,7 @@ def _park(running: Running, admin_port: int, pages: int) -> None:
     while _metric(admin_port) < parked:
         if time.monotonic() > end:
             raise ProxyError(f"expected {parked} pages to be parked within {_WAIT_S:g} s, found {_metric(admin_port)}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # a metric has no event to wait for
 
 
 def _metric(admin_port: int) -> int:

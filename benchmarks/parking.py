@@ -13,8 +13,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
-import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,6 +22,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Error, async_playwright
 
+from benchmarks import chromium as chromium_browser
 from benchmarks import proxies, report, system
 from benchmarks.peers import SUBJECT
 from benchmarks.proxies import Installed, ProxyError
@@ -47,16 +46,6 @@ _BUSY = 3
 """Pages that load or come back at the same time."""
 
 _APP = Path(__file__).parents[1] / "tests" / "e2e" / "apps" / "parked.py"
-_CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_CHROMIUM_FLAGS = [
-    "--no-sandbox",  # a root user, as in containers, cannot have the sandbox
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +72,8 @@ Results = dict[Case, Outcome]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write; returns the exit code: 1 when something did not run, or a parked page was lost."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _end)
-    chromium = next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
+    system.end_on_sigterm()
+    chromium = chromium_browser.find()
     if chromium is None:
         print("missing: Chromium (apt-get install chromium)", file=sys.stderr)
         return 1
@@ -174,7 +163,7 @@ async def _run(
 
         @contextlib.asynccontextmanager
         async def launch() -> AsyncIterator[Browser]:
-            browser = await playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM_FLAGS)
+            browser = await playwright.chromium.launch(executable_path=chromium, args=chromium_browser.FLAGS)
             try:
                 yield browser
             finally:
@@ -266,11 +255,6 @@ def _durations(text: str) -> list[float]:
     if not all(seconds > 0 for seconds in found):
         raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text}")
     return found
-
-
-def _end(_number: int, _frame: object) -> None:
-    """End on SIGTERM the way Ctrl-C does: through every ``finally``, so that nothing is left running."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

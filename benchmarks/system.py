@@ -105,6 +105,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def end_on_sigterm() -> None:
+    """End on SIGTERM the way Ctrl-C does: through every ``finally``, so that nothing is left running."""
+
+    def end(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def signal_group(group: int, number: signal.Signals) -> None:
     """Send a signal to a process group; one that has ended already is no error."""
     with contextlib.suppress(ProcessLookupError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import signal
 import sys
 import time
 from pathlib import Path
@@ -32,7 +31,7 @@ def main() -> int:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw what was measured")
     parser.add_argument("--save", action="store_true", help=f"draw it as {_PICTURE.name} beside the benchmarks")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _end)
+    system.end_on_sigterm()
     system.raise_file_limit()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     plan = Plan(options.duration, options.rate, seed, options.workers)
@@ -74,11 +73,6 @@ def _draw(plan: Plan, result: Result) -> str:
         ),
     ]  # fmt: skip
     return plot.draw("stickyproxy under everything at once", said, [s.time_s for s in samples], panels, plan.warm_s)
-
-
-def _end(_number: int, _frame: object) -> None:
-    """End on SIGTERM the way Ctrl-C does: through every ``finally``, so that nothing is left running."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

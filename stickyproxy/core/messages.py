@@ -15,11 +15,11 @@ CONTROL: Final = 0x08
 """Is set in the first byte of every control frame, and of no other that is not lost."""
 
 _OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
-_WHOLE: Final = frozenset((0x81, 0x82, 0xC1, 0xC2, 0x88, 0x89, 0x8A))
-"""First bytes of frames that are a whole message, or a control frame."""
-
 LONG_MESSAGES: Final = frozenset((0x81, 0x82, 0xC1, 0xC2))
 """First bytes of frames that are a whole message."""
+
+_WHOLE: Final = LONG_MESSAGES | {0x88, 0x89, 0x8A}
+"""Those, and the first bytes of control frames."""
 
 _SHORT_BYTES: Final = 8
 """Most payload bytes of a packet that is read wherever it stands: `2`, `3` and `41`, deflated or not."""

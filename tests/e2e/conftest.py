@@ -1,7 +1,6 @@
 """Fixtures of the end-to-end tests. What is missing is named; on a CI machine it is a failure, elsewhere a skip."""
 
 import importlib.util
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,22 +8,12 @@ import pytest
 from needs import missing
 from playwright.async_api import Browser, async_playwright
 
+from benchmarks import chromium as chromium_browser
+
 from .harness import Replica, running_replicas
 
 LIMIT_S = 300
 """Of a test that says none of its own: processes and pages that a busy machine starts slowly are no failure."""
-
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-CHROMIUM_FLAGS = [
-    "--no-sandbox",  # a root user, as in containers, cannot have the sandbox
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,7 +34,7 @@ def nicegui() -> None:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Return the path of an installed Chromium; Playwright's own browsers are not used."""
-    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    found = chromium_browser.find()
     return found or missing("Chromium (apt-get install chromium)")
 
 
@@ -53,7 +42,7 @@ def chromium() -> str:
 async def browser(chromium: str) -> AsyncIterator[Browser]:
     """Yield a Chromium for one test."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=chromium_browser.FLAGS)
         try:
             yield browser
         finally:

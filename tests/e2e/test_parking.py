@@ -13,7 +13,8 @@ import pytest
 from needs import missing
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from .conftest import CHROMIUM_FLAGS
+from benchmarks import chromium as chromium_browser
+
 from .harness import PAGE_LIMIT_MS, Proxy, Replica, addresses, running_proxy, running_replicas
 from .parking import WAYS, Outcome, Parkable, Way, survive
 from .prepared import NotInstallableError, prepared_python
@@ -58,7 +59,7 @@ def launch(chromium: str) -> Launch:
     @asynccontextmanager
     async def launch() -> AsyncIterator[Browser]:
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+            browser = await playwright.chromium.launch(executable_path=chromium, args=chromium_browser.FLAGS)
             try:
                 yield browser
             finally:
