@@ -56,6 +56,7 @@ class DnsDiscovery:
     """Resolves a name every `interval_s` seconds and applies what has changed.
 
     hint: what to look at where the name has never had an address.
+    clock: gives seconds; the running loop's unless given.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class DnsDiscovery:
         *,
         hint: str = "",
         saw: Saw | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._name = name
         self._interval_s = interval_s
@@ -78,7 +80,7 @@ class DnsDiscovery:
         self._wake = asyncio.Event()
         self._last: frozenset[str] = frozenset()
         self._problem = "not resolved yet"
-        self._time = asyncio.get_running_loop().time
+        self._time = clock or asyncio.get_running_loop().time
         self._confirmed = self._time()  # or when it began
         self._errors = 0
         self._log = logging.getLogger("stickyproxy.discovery")

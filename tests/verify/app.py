@@ -1,4 +1,7 @@
-"""A NiceGUI replica of the lab. Its journal has a line `page` for each page it built, and `gone` for each it forgot."""
+"""A NiceGUI replica of the lab. Its journal has a line for each page it built (`page`) and forgot (`gone`).
+
+And `post` for each POST to a file of NiceGUI's: `verify` sends them when it has loaded all pages.
+"""
 
 import argparse
 import asyncio
@@ -8,6 +11,7 @@ from collections.abc import AsyncIterator
 from fastapi import WebSocket
 from fastapi.responses import RedirectResponse, StreamingResponse
 from nicegui import app, ui
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def main() -> None:
@@ -17,6 +21,19 @@ def main() -> None:
     parser.add_argument("--journal", required=True)
     arguments = parser.parse_args()
     journal = os.open(arguments.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    class Noting:
+        """ASGI middleware, which passes everything on untouched."""
+
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith(".js"):
+                os.write(journal, b"post\n")
+            await self.app(scope, receive, send)
+
+    app.add_middleware(Noting)
 
     @ui.page("/")
     @ui.page("/tools/app")

@@ -159,15 +159,17 @@ async def test_a_failing_resolver_keeps_the_last_answer(failure: Answer, problem
 
 
 async def test_failures_are_counted_and_the_age_is_that_of_the_last_answer() -> None:
-    dns, _, _ = discovery(OSError("no such name"), ["10.0.0.1"], [], ["10.0.0.1"])
+    now = 100.0
+    resolver = Resolver(OSError("no such name"), ["10.0.0.1"], [], ["10.0.0.1"])
+    dns = DnsDiscovery(Address("app", 80), 3600.0, Applied(), resolver, clock=lambda: now)
     assert (dns.status.synced, dns.status.errors) == (False, 0)
     ages = []
     for synced, errors in ((False, 1), (True, 1), (True, 2), (True, 2)):
-        before = dns.status.age_s
+        now += 5.0
         await dns.resolve_once()
         assert (dns.status.synced, dns.status.errors) == (synced, errors)
-        ages.append(dns.status.age_s < before)
-    assert ages == [False, True, False, True], "it begins anew with every answer, and with nothing else"
+        ages.append(dns.status.age_s)
+    assert ages == [5.0, 0.0, 5.0, 0.0], "it begins anew with every answer, and with nothing else"
 
 
 async def test_a_failure_at_the_start_applies_nothing_and_is_recovered_from() -> None:
