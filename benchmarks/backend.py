@@ -1,15 +1,16 @@
 """Run the backends behind the proxies: one process, two listening sockets, answers made ahead of time.
 
 ``python -m benchmarks.backend`` prints one line with its ports and serves until its standard input ends, so it cannot
-outlive the benchmark that holds the other end. It understands just what the generator sends: a GET of ``/small`` or
-``/large``, and a WebSocket below ``/_nicegui_ws/``, which begins as NiceGUI's does, and whose frames of one known size
-are then echoed; behind the first it sends a heartbeat.
+outlive the benchmark that holds the other end. It understands just what the generator sends: a GET of ``/small``,
+``/large`` or ``/varied`` (whose answers differ in a header line), and a WebSocket below ``/_nicegui_ws/``, which begins
+as NiceGUI's does, and whose frames of one known size are then echoed; behind the first it sends a heartbeat.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,14 +26,37 @@ BACKENDS = 2
 _ACCEPT_BACKLOG = 1024
 
 
+class Answers:
+    """The answers of one backend, whose Date is that of the second, as uvicorn's is."""
+
+    def __init__(self, index: int) -> None:
+        self._small_body = wire.backend_body(index, wire.SMALL_BODY_BYTES)
+        self._large_body = wire.backend_body(index, wire.LARGE_BODY_BYTES)
+        self.small = self.large = b""
+        self._varied: Iterator[bytes] = iter(())
+
+    def refresh(self) -> None:
+        """Build all answers anew, now and in every second from now on."""
+        date = formatdate(usegmt=True)
+        self.small = wire.response(self._small_body, date)
+        self.large = wire.response(self._large_body, date)
+        self._varied = itertools.cycle(
+            [wire.response(self._small_body, date, f"{number:032x}") for number in range(wire.VARIED_ANSWERS)]
+        )
+        asyncio.get_running_loop().call_later(1, self.refresh)
+
+    def varied(self) -> bytes:
+        """Give an answer whose header lines were not those of the last ones."""
+        return next(self._varied)
+
+
 class Backend(asyncio.Protocol):
     """Serve one connection of one backend."""
 
-    __slots__ = ("_beat", "_held", "_large", "_small", "_transport", "_websocket")
+    __slots__ = ("_answers", "_beat", "_held", "_transport", "_websocket")
 
-    def __init__(self, small: bytes, large: bytes) -> None:
-        self._small = small
-        self._large = large
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
         self._held = b""
         self._websocket = False
         self._beat = False  # the heartbeat has been sent
@@ -55,9 +79,11 @@ class Backend(asyncio.Protocol):
                 self._held = data
                 return
             if data.startswith(b"GET /small "):
-                self._transport.write(self._small)
+                self._transport.write(self._answers.small)
             elif data.startswith(b"GET /large "):
-                self._transport.write(self._large)
+                self._transport.write(self._answers.large)
+            elif data.startswith(b"GET /varied "):
+                self._transport.write(self._answers.varied())
             elif data.startswith(b"GET " + wire.WS_PATH_PREFIX.encode()):
                 self._websocket = True
                 self._transport.write(wire.ws_accept(data[:end]) + wire.WS_GREETING)
@@ -87,12 +113,11 @@ class Backend(asyncio.Protocol):
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    date = formatdate(usegmt=True)
     ports = []
     for index in range(BACKENDS):
-        small = wire.response(wire.backend_body(index, wire.SMALL_BODY_BYTES), date)
-        large = wire.response(wire.backend_body(index, wire.LARGE_BODY_BYTES), date)
-        server = await loop.create_server(partial(Backend, small, large), "127.0.0.1", 0, backlog=_ACCEPT_BACKLOG)
+        answers = Answers(index)
+        answers.refresh()
+        server = await loop.create_server(partial(Backend, answers), "127.0.0.1", 0, backlog=_ACCEPT_BACKLOG)
         ports.append(server.sockets[0].getsockname()[1])
     print(*ports, flush=True)
     parent_gone = asyncio.Event()

@@ -57,7 +57,9 @@ async def _drive(requests: int, *, varied: bool) -> None:
     (backend,) = proxy.snapshot.backends
     cookie = f"stickyproxy={proxy.snapshot.token_of(backend).decode()}"
     heads = [wire.request(wire.SMALL_PATH, 80, cookie, "/one"), wire.request(wire.SMALL_PATH, 80, cookie, "/two")]
-    answer = wire.response(wire.backend_body(0, wire.SMALL_BODY_BYTES), "Thu, 01 Jan 1970 00:00:00 GMT")
+    body, date = wire.backend_body(0, wire.SMALL_BODY_BYTES), "Thu, 01 Jan 1970 00:00:00 GMT"
+    etags = [f"{number:032x}" for number in range(wire.VARIED_ANSWERS)] if varied else [""]
+    answers = [wire.response(body, date, etag) for etag in etags]
     pool = proxy.pool_of(backend)
     upstream, downstream = Upstream(pool), Downstream(proxy, b"127.0.0.1")
     upstream.connection_made(_Socket())
@@ -65,7 +67,7 @@ async def _drive(requests: int, *, varied: bool) -> None:
     pool.put(upstream, proxy.time())
     for number in range(requests):
         downstream.data_received(heads[number % 2 if varied else 0])
-        upstream.data_received(answer)
+        upstream.data_received(answers[number % len(answers)])
     if sum(proxy.counters.requests) != requests:
         raise AssertionError(f"{sum(proxy.counters.requests)} of {requests} requests were answered")
 
@@ -87,7 +89,7 @@ def _collected(requests: int, *, varied: bool) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count and print; 1 without valgrind."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
-    parser.add_argument("--varied", action="store_true", help="no request has the header lines of the last")
+    parser.add_argument("--varied", action="store_true", help="neither requests nor answers repeat header lines")
     parser.add_argument("--drive", type=int, metavar="N", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.drive is not None:

@@ -73,7 +73,7 @@ class Scenario:
 def _requests(
     proxy: Running, path: str, body_bytes: int, connections: int, *, varied: bool = False
 ) -> list[load.MakeClient]:
-    """Spread connections over a session on each backend; ``varied``: no request has the header lines of the last."""
+    """Spread connections over a session on each backend; ``varied``: no request repeats header lines."""
     referers = [f"/page/{number}" for number in range(VARIETY)] if varied else ["/"]
     heads = [[wire.request(path, proxy.port, cookie, referer) for referer in referers] for cookie in proxy.sessions()]
     return [
@@ -173,7 +173,7 @@ SCENARIOS: dict[str, Scenario] = {
                 "varied_cpu_us",
                 partial(
                     _requests,
-                    path=wire.SMALL_PATH,
+                    path=wire.VARIED_PATH,
                     body_bytes=wire.SMALL_BODY_BYTES,
                     connections=REQUEST_CONNECTIONS,
                     varied=True,

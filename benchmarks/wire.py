@@ -19,8 +19,12 @@ LARGE_BODY_BYTES: Final = 300_000
 WS_PAYLOAD_BYTES: Final = 200
 
 SMALL_PATH: Final = "/small"
+VARIED_PATH: Final = "/varied"
 LARGE_PATH: Final = "/large"
 WS_PATH_PREFIX: Final = "/_nicegui_ws/"
+
+VARIED_ANSWERS: Final = 1000
+"""So many answers of ``/varied`` differ in their header lines before they come again."""
 
 REQUEST_HEADERS: Final = 17
 """Header lines of a measured request: what Chromium sends with a reload."""
@@ -111,7 +115,7 @@ def ws_handshake(port: int, sticky_cookie: str) -> bytes:
     return _head(f"GET {WS_PATH_PREFIX}socket.io/?{query} HTTP/1.1", headers)
 
 
-def response(body: bytes, date: str) -> bytes:
+def response(body: bytes, date: str, etag: str = "") -> bytes:
     """Build a whole 200 response with the headers uvicorn sends; ``date`` is an IMF-fixdate."""
     headers = {
         "date": date,
@@ -119,6 +123,8 @@ def response(body: bytes, date: str) -> bytes:
         "content-length": str(len(body)),
         "content-type": "text/html; charset=utf-8",
     }
+    if etag:
+        headers["etag"] = f'"{etag}"'
     return _head("HTTP/1.1 200 OK", headers) + body
 
 

@@ -2,7 +2,7 @@
 
 Laws: llhttp judges the grammar strictly; a response whose end two readers could see at different places is refused, so
 that no backend can put words into the mouth of another (RFC 9112 section 11.1); the framing that leaves is the one we
-read.
+read; the same bytes are judged once, whatever their Date.
 """
 
 import re
@@ -30,6 +30,11 @@ _SEEN = re.compile(
 _LASTING = re.compile(rb"(?:s-maxage|max-age)=\"?0*[1-9]")
 
 _NEVER_NOMINATED = frozenset((b"content-length", b"transfer-encoding", b"set-cookie"))
+
+_DATE = re.compile(rb"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT\r\n")
+"""The preferred form of a date (RFC 9110 section 5.6.7) and the end of its line."""
+
+_DATE_LINE_BYTES = len(b"\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT")
 
 
 class ResponseHead:
@@ -63,6 +68,46 @@ class ResponseHead:
         if not said or b"no-store" in said or b"private" in said:
             return False
         return b"public" in said or bool(_LASTING.search(said))
+
+
+class ResponseReader:
+    """Reads the heads of responses, and remembers what it found in those that nothing was cut out of.
+
+    An app's answers differ in little but their Date: a script's, an icon's, a poll's. What stands in a Date line of
+    the preferred form bears on nothing else, so a head without it is looked up first. heads, head_bytes: how many are
+    remembered, up to which length; then it begins anew, since what is in use comes back at once.
+    """
+
+    __slots__ = ("_date", "_found", "_head_bytes", "_heads")
+
+    def __init__(self, heads: int = 256, head_bytes: int = 1024) -> None:
+        self._heads = heads
+        self._head_bytes = head_bytes
+        self._date = b""  # the last that was good, which serves for a second
+        self._found: dict[bytes, ResponseHead] = {}
+
+    def parse_head(self, raw: bytes, method: bytes) -> ResponseHead:
+        """Parse as `parse_response_head` does; what it gives is shared by all heads alike, and must not be changed."""
+        at = raw.find(b"\r\ndate: ")
+        if at < 0:
+            at = raw.find(b"\r\nDate: ")
+        key = raw
+        if at >= 0:
+            end = at + _DATE_LINE_BYTES
+            date = raw[at + 8 : end + 2]
+            if date != self._date and _DATE.fullmatch(date):
+                self._date = date
+            if date == self._date:
+                key = raw[:at] + raw[end:]
+        head = self._found.get(key)
+        if head is not None and method != b"HEAD":
+            return head
+        head = parse_response_head(raw, method)
+        if head.kept is None and method != b"HEAD" and not head.page and len(key) <= self._head_bytes:
+            if len(self._found) >= self._heads:
+                self._found.clear()
+            self._found[key] = head
+        return head
 
 
 def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:

@@ -17,7 +17,7 @@ from stickyproxy.core.forwarded import came_by_https
 from stickyproxy.core.framing import BadBodyError, BodyReader, LengthReader, body_reader
 from stickyproxy.core.histogram import BUCKETS_S
 from stickyproxy.core.request import CHUNKED, drop_fields
-from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
+from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.returning import Returning
 from stickyproxy.dataplane.steering import page_body, visitor
 from stickyproxy.dataplane.watch import TokenReader
@@ -78,7 +78,7 @@ class Exchange(Returning):
                     self._bad_response()
                 return
             try:
-                response = parse_response_head(data[:end], self.head.method)
+                response = self.proxy.response_reader.parse_head(data[:end], self.head.method)
             except HeadError:
                 self._bad_response()
                 return

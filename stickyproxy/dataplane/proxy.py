@@ -31,6 +31,7 @@ from stickyproxy.core.places import Places, connections_for
 from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
 from stickyproxy.core.request import RequestReader
+from stickyproxy.core.response import ResponseReader
 from stickyproxy.core.settings import Settings
 from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.tunnels import End, judge
@@ -80,6 +81,7 @@ class Proxy:
         self.trusted = TrustedProxies(settings.trusted)
         self.cookie = CookieWriter(settings.affinity.cookie)
         self.reader = RequestReader(settings.affinity.cookie.name, settings.health.probers, settings.limits.headers)
+        self.response_reader = ResponseReader()
         self.happenings = Gathering()
         self.on_happenings: Callable[[list[Happening]], None] | None = None
         self.past: dict[str | bytes, str] = {}  # names of backends that have gone, by identity and by token

@@ -16,7 +16,7 @@ from stickyproxy.core.frames import FrameTracker
 from stickyproxy.core.framing import BadBodyError, ChunkedReader
 from stickyproxy.core.handshake import Handshake, read_poll
 from stickyproxy.core.request import CHUNKED, RequestHead, RequestReader, looks_like_head, parse_repeat
-from stickyproxy.core.response import UNTIL_CLOSE, parse_response_head
+from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, ResponseReader, parse_response_head
 from stickyproxy.core.values import PRIVATE_NETWORKS
 
 from .kept import kept
@@ -75,15 +75,30 @@ def request_head(data: bytes) -> None:
 
 _METHODS = (b"GET", b"HEAD", b"POST")
 
+_REMEMBERING = ResponseReader()
+"""Lives through the whole run, so that each head meets what others have left."""
+
+
+def _remembered(raw: bytes, method: bytes) -> ResponseHead | None:
+    try:
+        return _REMEMBERING.parse_head(raw, method)
+    except HeadError:
+        return None
+
 
 def response_head(data: bytes) -> None:
     """A response's head, and whether a strict reader sees one answer in what goes downstream."""
     method = _METHODS[data[0] % 3] if data else b"GET"
     raw = _head_in(data[1:])
+    remembered = _remembered(raw, method)
     try:
         head = parse_response_head(raw, method)
     except HeadError:
+        assert remembered is None, f"{raw!r} is refused, but not where others came before"
         return
+    assert remembered is not None, f"{raw!r} is refused only where others came before"
+    for name in ResponseHead.__slots__:
+        assert getattr(remembered, name) == getattr(head, name), f"{name} of {raw!r} depends on what came before"
     sent = (raw[:-4] if head.kept is None else head.kept) + b"\r\n\r\n"
     if head.length > _LONGEST_BODY or head.status == 101:
         return

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stickyproxy.core.faults import HeadError
 from stickyproxy.core.request import CHUNKED
-from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
+from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, ResponseReader, parse_response_head
 
 from .heads import FRAMING_LINES, LINES, mutations, whole
 
@@ -106,3 +106,38 @@ def test_a_cookie_of_the_app_is_never_lost(raw: bytes) -> None:
 @given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200"]))
 def test_any_bytes_are_parsed_or_refused(data: bytes, start: bytes) -> None:
     parse(whole(start + data), b"GET")
+
+
+DATES = st.sampled_from(
+    [
+        b"date: Sat, 28 Nov 2026 15:00:00 GMT",
+        b"Date: Sat, 28 Nov 2026 15:00:01 GMT",
+        b"date: Sun, 29 Nov 2026 15:00:01 GMT",
+        b"date: Sun, 29 Nov 2026 15:00:01 GMT\r\n folded",
+        b"date: Sun, 29 Nov 2026 15:00:01 GM\n",
+        b"DATE: now",
+        b"date: \0",
+    ]
+)
+
+
+READER = ResponseReader(heads=40)
+"""One for all examples, so that each meets what others have left."""
+
+
+@given(HEADS, st.lists(st.tuples(DATES, st.integers(0, 7), st.sampled_from([b"GET", b"HEAD", b"POST"])), min_size=2))
+def test_what_was_read_before_changes_nothing(raw: bytes, dates: list[tuple[bytes, int, bytes]]) -> None:
+    """Read a head again and again, with well-formed and other Date lines at any places."""
+    for date, at, method in dates:
+        lines = raw.split(b"\r\n")
+        lines.insert(at, date)
+        dated = whole(b"\r\n".join(lines))
+        expected = parse(dated, method)
+        try:
+            found = READER.parse_head(dated, method)
+        except HeadError:
+            found = None
+        if expected is None or found is None:
+            assert found is expected
+        else:
+            assert all(getattr(found, name) == getattr(expected, name) for name in ResponseHead.__slots__)

@@ -3,7 +3,7 @@ import pytest
 from stickyproxy.core.counters import Counters
 from stickyproxy.core.faults import BAD_RESPONSE, HeadError
 from stickyproxy.core.request import CHUNKED
-from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, parse_response_head
+from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead, ResponseReader, parse_response_head
 
 
 def raw_head(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> bytes:
@@ -315,3 +315,76 @@ def test_every_status_that_is_accepted_has_a_counter() -> None:
         else:
             counters.count_own(head.status)
     assert counters.responses[2:] == [100, 100, 100, 100]
+
+
+# What is remembered.
+
+NOW, LATER = b"date: Sat, 28 Nov 2026 15:00:00 GMT", b"date: Sat, 28 Nov 2026 15:00:01 GMT"
+
+
+@pytest.mark.parametrize("name", [b"date", b"Date"])
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK", b"HTTP/1.1 304 Not Modified", b"HTTP/1.1 404 Not Found"])
+def test_heads_that_differ_only_in_their_date_are_judged_once(start: bytes, name: bytes) -> None:
+    reader = ResponseReader()
+    now, later = (name + line[4:] for line in (NOW, LATER))
+    first = reader.parse_head(raw_head(now, b"content-length: 5", b"etag: x", start=start), b"GET")
+    assert reader.parse_head(raw_head(later, b"content-length: 5", b"etag: x", start=start), b"POST") is first
+    assert reader.parse_head(raw_head(b"content-length: 5", b"etag: x", start=start), b"GET") is first
+    for other in ([later, b"content-length: 6", b"etag: x"], [later, b"content-length: 5", b"etag: y"]):
+        assert reader.parse_head(raw_head(*other, start=start), b"GET") is not first
+    assert first.status == int(start.split()[1])
+
+
+def test_a_date_that_is_none_is_no_reason_to_look_a_head_up() -> None:
+    reader = ResponseReader()
+    good = reader.parse_head(raw_head(NOW, b"content-length: 5"), b"GET")
+    odd = [
+        NOW.replace(b"GMT", b"UTC"), NOW[:-1] + b"\t", NOW + b" ", b"date: soon", b"date: " + b"x" * 29,
+        NOW.replace(b"date: ", b"date:  ")[:-1],
+    ]  # fmt: skip
+    for line in odd:
+        head = reader.parse_head(raw_head(line, b"content-length: 5"), b"GET")
+        assert head is not good
+        assert head.length == 5
+    for bad in (b"\n", b"\r", b"\0"):
+        with pytest.raises(HeadError):
+            reader.parse_head(raw_head(NOW[:20] + bad + NOW[21:], b"content-length: 5"), b"GET")
+
+
+@pytest.mark.parametrize("behind", [b"\r\n folded", b"\r\n\tfolded", b"\n", b"\rx: y"])
+def test_what_is_wrong_behind_a_date_is_refused_though_its_like_is_known(behind: bytes) -> None:
+    reader = ResponseReader()
+    reader.parse_head(raw_head(b"server: x", LATER, b"content-length: 5"), b"GET")
+    reader.parse_head(raw_head(b"server: x", NOW, b"content-length: 5"), b"GET")
+    with pytest.raises(HeadError):
+        reader.parse_head(raw_head(b"server: x", NOW + behind, b"content-length: 5"), b"GET")
+
+
+def test_the_answer_to_head_is_neither_remembered_nor_found() -> None:
+    reader = ResponseReader()
+    raw = raw_head(NOW, b"content-length: 5")
+    assert [reader.parse_head(raw, method).length for method in (b"HEAD", b"GET", b"HEAD", b"GET")] == [0, 5, 0, 5]
+
+
+@pytest.mark.parametrize("line", [b"Connection: keep-alive", b"Content-Length: 05", b"X-NiceGUI-Content: page"])
+def test_what_is_cut_and_pages_are_read_anew(line: bytes) -> None:
+    reader = ResponseReader()
+    heads = [reader.parse_head(raw_head(date, line), b"GET") for date in (NOW, LATER)]
+    assert heads[0] is not heads[1]
+    for head, date in zip(heads, (NOW, LATER), strict=True):
+        assert head.page or date in (head.kept or b"").split(b"\r\n")
+
+
+def test_so_many_heads_of_such_a_length_are_remembered_and_no_more() -> None:
+    reader = ResponseReader(heads=3, head_bytes=60)
+
+    def known(*lines: bytes) -> bool:
+        return reader.parse_head(raw_head(*lines), b"GET") is reader.parse_head(raw_head(*lines), b"GET")
+
+    long = b"etag: " + b"x" * (60 - len(raw_head(b"etag: ")))
+    assert known(NOW, long)
+    assert not known(NOW, long + b"x")
+    heads = [reader.parse_head(raw_head(b"etag: %d" % number), b"GET") for number in range(10)]
+    again = [reader.parse_head(raw_head(b"etag: %d" % number), b"GET") for number in (9, 8, 7, 6)]
+    assert [a is b for a, b in zip(again, reversed(heads), strict=False)].count(True) <= 3
+    assert again[0] is heads[9]
