@@ -119,7 +119,13 @@ async def test_the_right_fault_is_named(ports: list[int]) -> None:
 
     reports = await asyncio.gather(*(look(wrong, options) for wrong, options, _, _ in BROKEN.values()))
     for (name, (wrong, _, expected, evidence)), report in zip(BROKEN.items(), reports, strict=True):
-        assert report.ids("fault", "doubt") == expected, name
+        found = report.ids("fault", "doubt")
+        if wrong.fixed:
+            assert found == expected, name
+        else:  # which polls of a page meet, and so what else is seen of the spreading, is chance
+            assert found <= expected, name
+            assert "no-upgrade" in found, name
+            assert found & {"poll-split", "socket-elsewhere"}, name
         assert any(evidence in report.evidence(id) for id in expected), name
         assert report.code == 1, name
         assert report.said["took_s"] < LIMIT_S, name
