@@ -1,14 +1,18 @@
-"""The command, also as `python -m stickyproxy`; the health check starts without what the others need."""
+"""The command, also as `python -m stickyproxy`; the health check and `run` do without the command line's libraries."""
 
 import sys
 
 
 def main() -> None:
     """Run the command line; ends the process."""
-    if sys.argv[1:2] == ["healthcheck"]:  # run every few seconds, so it does not load the command line's libraries
+    if sys.argv[1:2] == ["healthcheck"]:  # which is run every few seconds
         from stickyproxy.tools.healthcheck import main as healthcheck
 
         healthcheck(sys.argv[2:])
+    if sys.argv[1:2] == ["run"]:
+        from stickyproxy.starting import run
+
+        run(sys.argv[2:])
     from stickyproxy.cli import main as command_line
 
     command_line()

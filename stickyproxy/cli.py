@@ -3,12 +3,11 @@
 Law: a wrong setting ends with exit code 2 and one line, before anything is served.
 """
 
-import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -54,6 +53,10 @@ from stickyproxy.options import (
     parse_share,
     parse_workers,
 )  # fmt: skip
+from stickyproxy.serving import refuse, serve
+
+Use = Callable[[ServiceSettings, Sequence[str]], None]
+"""Takes the settings of `run`, and the arguments they were read from."""
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> str:
@@ -269,22 +272,19 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     Every option can also be given in the environment as STICKYPROXY_<OPTION> (several values apart by commas) or in
     the --config file; a flag beats the environment, which beats the file.
     """
-    from stickyproxy import app
+    use: Use = ctx.obj or partial(serve, read=read_settings)
+    use(build_settings(ctx, **options), ctx.meta["stickyproxy.arguments"])
 
-    settings = build_settings(ctx, **options)
-    arguments: list[str] = ctx.meta["stickyproxy.arguments"]
 
-    def load() -> ServiceSettings:
-        try:
-            with run.make_context("run", list(arguments)) as again:
-                return build_settings(again, **again.params)
-        except click.ClickException as error:
-            raise app.SettingsError(_one_line(error)) from None
+def read_settings(arguments: Sequence[str]) -> ServiceSettings:
+    """Read the settings that arguments of `run`, the environment and the file give now; raises SettingsError."""
+    from stickyproxy.app import SettingsError
 
     try:
-        app.run(settings, load, ["run", *arguments])
-    except app.SettingsError as error:
-        raise click.UsageError(str(error)) from None
+        with run.make_context("run", list(arguments)) as ctx:
+            return build_settings(ctx, **ctx.params)
+    except click.ClickException as error:
+        raise SettingsError(_one_line(error)) from None
 
 
 def _one_line(error: click.ClickException) -> str:
@@ -298,29 +298,15 @@ def _one_line(error: click.ClickException) -> str:
     return " ".join(message.split())
 
 
-def _tell_older_version(problem: str) -> None:
-    """Say why we do not start, where an older version waits for us to take over."""
-    if "STICKYPROXY_INHERIT" not in os.environ:
-        return
-    from stickyproxy.fleet.listeners import ListenError, inherit
-    from stickyproxy.fleet.upgrade import tell
-
-    with suppress(ListenError, OSError):
-        if (control := inherit(os.environ).control) is not None:
-            tell(control, {"failed": problem})
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process."""
+def main(arguments: Sequence[str] | None = None, use: Use | None = None) -> NoReturn:
+    """Run the command line; ends the process. use: what is done with the settings of `run`, if not to serve by them."""
     try:
-        code = cli.main(args=arguments, prog_name="stickyproxy", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="stickyproxy", standalone_mode=False, obj=use)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.ClickException as error:
-        click.echo(f"stickyproxy: {_one_line(error)}", err=True)
-        _tell_older_version(_one_line(error))
-        sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)
+        refuse(_one_line(error), 2 if isinstance(error, click.UsageError) else error.exit_code)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(130)  # as shells count
     sys.exit(code if isinstance(code, int) else 0)
