@@ -151,7 +151,8 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
                 _refuse()
             head.length = CHUNKED
             head.chunked = True
-            cut = cut or written != b" chunked" or b"chunked" not in raw  # however it was written, it leaves plainly
+            at = low.find(b"\r\ntransfer-encoding: chunked\r") + 21
+            cut = cut or written != b" chunked" or raw[at : at + 7] != b"chunked"  # as we write it, so it leaves
         elif name in ALIASES:
             _refuse()
         else:

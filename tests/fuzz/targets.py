@@ -193,6 +193,7 @@ WORDS = (
     b"POST ", b"OPTIONS *", b"http://", b"Host: x", b"Content-Length: 3", b"Content_Length: 3",
     b"Transfer-Encoding: chunked", b"chunked", b"identity", b"Connection: ", b"close", b"keep-alive", b"upgrade",
     b"Upgrade: websocket", b"h2c", b"TE: trailers", b"Cookie: stickyproxy=", b"X-Forwarded-For: ", b"X_Real_IP: ",
+    b"\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT", b"\r\nDate: Mon, 07 Nov 1994 08:49:38 GMT",
     b"Forwarded: ", b"Keep-Alive: 1", b"HTTP2-Settings: x", b"Cache-Control: public, max-age=1", b"Set-Cookie: a=b",
     b"X-NiceGUI-Content: page", b"0\r\n\r\n", b"5\r\nhello\r\n", b"ffffffffffffffff", b"\x81\x7e\x01\x00",
     b"\x89\0", b"\x88\x02",

@@ -317,6 +317,13 @@ def test_every_status_that_is_accepted_has_a_counter() -> None:
     assert counters.responses[2:] == [100, 100, 100, 100]
 
 
+@pytest.mark.parametrize("other", [b"X: chunked", b"TE+: chunked"])
+@pytest.mark.parametrize("written", [b" chunkeD", b"chunked", b"  chunked", b" chunked "])
+def test_chunked_leaves_in_plain_letters_whatever_else_says_so(written: bytes, other: bytes) -> None:
+    for lines in ([b"Transfer-Encoding:" + written, other], [other, b"Transfer-Encoding:" + written]):
+        assert b"Transfer-Encoding: chunked" in sent(*lines)
+
+
 # What is remembered.
 
 NOW, LATER = b"date: Sat, 28 Nov 2026 15:00:00 GMT", b"date: Sat, 28 Nov 2026 15:00:01 GMT"
