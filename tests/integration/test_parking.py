@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from stickyproxy.dataplane.tunnel import Tunnel
 from tests.fakes.websocket import client
 
 from .harness import Peer, Stage, eventually, soon, turns
@@ -96,7 +97,11 @@ async def test_a_page_that_leaves_socket_io_is_not_waited_for(stage: Stage) -> N
 
 
 @BOTH
-@pytest.mark.parametrize("offer", ["permessage-deflate; client_max_window_bits", "permessage-deflate", ""])
+@pytest.mark.parametrize(
+    "offer",
+    ["permessage-deflate; client_max_window_bits", "permessage-deflate", ""],
+    ids=["Chromium, Firefox", "Safari", "none"],
+)
 async def test_compressed_or_not_everything_is_read_and_comes_again(stage: Stage, name: Name, offer: str) -> None:
     agreed = DEFLATE if offer else ""
     page = await one(stage, name, offer=offer, agreed=agreed)
@@ -110,6 +115,25 @@ async def test_compressed_or_not_everything_is_read_and_comes_again(stage: Stage
     await page.app.hears(b"3")
     browser = await page.back(extensions=offer)
     await browser.hears(update(0), update(1, "x" * 100_000))
+    browser.peer.close()
+    await page.parked()
+    await page.ends()
+
+
+async def test_a_compression_of_old_safaris_alone_is_taken_off_so_that_the_page_can_be_parked(stage: Stage) -> None:
+    page = await one(stage, offer="x-webkit-deflate-frame")
+    assert page.asked.get("sec-websocket-extensions") is None
+    page.browser.peer.reset()
+    await page.parked()
+    page.app.say(update(0))
+    peer = await page.running.client()
+    peer.send(IMPLICIT.ask(extensions="x-webkit-deflate-frame"))
+    assert (await peer.head()).get("sec-websocket-extensions") is None
+    browser = End(peer, masks=True)
+    await browser.hear()
+    browser.say(b"40")
+    await browser.hear()
+    await browser.hears(update(0))
     browser.peer.close()
     await page.parked()
     await page.ends()
@@ -142,6 +166,30 @@ async def test_what_cannot_be_read_message_by_message_passes_untouched_and_is_no
     app.close()
     assert running.proxy.counters.parked == 0
     await running.quiet()
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "permessage-deflate; server_max_window_bits=10",
+        "permessage-deflate; server_no_context_takeover; client_max_window_bits=9, permessage-deflate",
+        "x-other, permessage-deflate",
+    ],
+)
+@pytest.mark.parametrize("agreed", ["permessage-deflate; server_no_context_takeover", DEFLATE, ""])
+async def test_an_offer_that_cannot_be_made_message_by_message_passes_untouched_and_is_not_parked(
+    stage: Stage, offer: str, agreed: str
+) -> None:
+    page = await one(stage, offer=offer, agreed=agreed)
+    assert page.asked.get("sec-websocket-extensions") == offer
+    assert page.head.get("sec-websocket-extensions") == (agreed or None)
+    (tunnel,) = page.running.proxy.tunnels
+    assert type(tunnel) is Tunnel
+    await beat(page)
+    page.browser.peer.close()
+    assert await page.app.peer.gone()
+    assert page.running.proxy.counters.parked == 0
+    await page.ends()
 
 
 # What is half sent when the browser goes.

@@ -240,9 +240,10 @@ async def test_a_newer_pages_socket_without_a_document_goes_to_the_app(stage: St
     await over(page)
 
 
-async def test_who_cannot_read_what_is_compressed_goes_to_the_app(stage: Stage) -> None:
+@pytest.mark.parametrize("offer", ["x-webkit-deflate-frame", "permessage-deflate; server_max_window_bits=9"])
+async def test_who_cannot_read_what_is_compressed_goes_to_the_app(stage: Stage, offer: str) -> None:
     page = await parked(stage, offer="permessage-deflate; client_max_window_bits", agreed=DEFLATE)
-    peer = await goes_to_the_app(page, IMPLICIT.ask(extensions="x-webkit-deflate-frame"))
+    peer = await goes_to_the_app(page, IMPLICIT.ask(extensions=offer))
     peer.close()
     await over(page)
 
