@@ -31,8 +31,9 @@ PONG: Final = b"\x81\x81\x00\x00\x00\x003"
 DIALOGUE_S: Final = 10.0
 """For a browser that comes back to say whose it is: what a request's head may take."""
 
-_MOST_WAITING_BYTES: Final = 1 << 20
-"""What a returning browser may send before it has said whose it is: NiceGUI's longest message is as long."""
+LONGEST_SENT_BYTES: Final = 1 << 20
+"""A browser's longest message that is held until it is whole, and the most that one which comes back may send before it
+has said whose it is: NiceGUI takes no longer one (python-engineio's `max_http_buffer_size`, 1,000,000 bytes)."""
 
 _LONGEST_PACKET: Final = 4096
 _NUMBERED = re.compile(rb"[?&]next_message_id=")
@@ -314,7 +315,7 @@ class Dialogue:
             self.step = Step.RETURNED if ours else Step.STRANGER
             return text_frame(b"43%b[%b]" % (number, b"true" if ours else b"false"))
         self.waiting_bytes += len(unit) + OVERHEAD_BYTES
-        if self.waiting_bytes > _MOST_WAITING_BYTES:
+        if self.waiting_bytes > LONGEST_SENT_BYTES:
             self.step = Step.STRANGER
         self.waiting.append(unit)
         return b""
