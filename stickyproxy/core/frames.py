@@ -3,20 +3,58 @@
 Law: it reads lengths only, never content; a stream that turns out not to be what was assumed is said to be lost.
 """
 
-_CONTINUATION = 0x0
-_CONTROL = frozenset((0x8, 0x9, 0xA))
-_OPCODES = frozenset((_CONTINUATION, 0x1, 0x2)) | _CONTROL
+from typing import Final
+
+CONTROL: Final = 0x08
+"""Is set in the first byte of every control frame, and of no other frame."""
+
+NO_FRAME: Final = -1
+"""In the place of a frame's end: these bytes cannot be a frame's."""
+
+_FINAL, _MASK = 0x80, 0x80
+_RESERVED: Final = 0x30  # RSV2 and RSV3, which no extension in use gives a meaning
+_FIRST: Final = frozenset(
+    first
+    for first in range(256)
+    if not first & _RESERVED
+    and first & 0x0F in (0x0, 0x1, 0x2, 0x8, 0x9, 0xA)
+    and (first & _FINAL or not first & CONTROL)
+)
+"""First bytes that a frame can have."""
 
 HEARTBEAT_BYTES = 8
 """Most payload bytes of a heartbeat: Engine.IO's ping and pong are one character, a few bytes when deflated. What is
 larger was caused by somebody, or acknowledges what the server has pushed."""
 
 
+def frame_end(data: bytes | bytearray, at: int, *, masked: bool) -> int:
+    """Find where the frame ends whose head begins at a position, which may be behind the data's end.
+
+    0 where the head has not come in whole; NO_FRAME where it cannot be a head, as far as it is there. masked: whether
+    the sender masks, as clients must and servers must not (RFC 6455 section 5.1).
+    """
+    there = len(data) - at
+    if there < 2:
+        return 0 if not there or data[at] in _FIRST else NO_FRAME
+    first, second = data[at], data[at + 1]
+    length = second & 0x7F
+    if first not in _FIRST or (second >= _MASK) is not masked or (length > 125 and first & CONTROL):
+        return NO_FRAME
+    head = at + (6 if masked else 2)
+    if length > 125:
+        more = 2 if length == 126 else 8
+        if length == 127 and there > 2 and data[at + 2] & 0x80:  # 63 bits at the most
+            return NO_FRAME
+        head += more
+        length = int.from_bytes(data[at + 2 : at + 2 + more], "big")
+    return head + length if head <= len(data) else 0
+
+
 class FrameTracker:
     """Follows one direction; must be given the stream from the start of a frame on.
 
-    masked: whether the sender masks, as clients must and servers must not (RFC 6455 section 5.1). `lost` turns true,
-    for good, with the first byte that cannot be a frame's; `messages` counts data frames larger than a heartbeat.
+    masked: whether the sender masks. `lost` turns true, for good, with the first byte that cannot be a frame's;
+    `messages` counts data frames larger than a heartbeat.
     """
 
     __slots__ = ("_head", "_in_message", "_left", "_masked", "lost", "messages")
@@ -24,7 +62,7 @@ class FrameTracker:
     def __init__(self, *, masked: bool) -> None:
         self._masked = masked
         self._head = b""  # of a frame that has begun to come in
-        self._left = 0  # bytes of the current frame's payload that have not come
+        self._left = 0  # bytes of the current frame that have not come, but for its head
         self._in_message: bool | None = None  # a fragmented message has begun and not ended; None: no data frame yet
         self.lost = False
         self.messages = 0
@@ -36,46 +74,29 @@ class FrameTracker:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        at, end = 0, len(data)
-        while at < end and not self.lost:
-            if self._left:
-                step = min(self._left, end - at)
-                self._left -= step
-                at += step
-                continue
-            head = self._head + data[at : at + 14 - len(self._head)]
-            size = self._read_head(head)
-            if size:
-                at += size - len(self._head)
-                self._head = b""
+        at = self._left
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        size = len(data)
+        while at < size and not self.lost:
+            end = frame_end(data, at, masked=self._masked)
+            first = data[at]
+            if end == NO_FRAME or not self._follows(first):
+                self.lost = True
+            elif end == 0:
+                self._head = data[at:]
+                at = size
             else:
-                self._head = head
-                return
+                if not first & CONTROL:
+                    self._in_message = first < _FINAL
+                    self.messages += data[at + 1] & 0x7F > HEARTBEAT_BYTES
+                at = end
+        self._left = at - size if at > size else 0
 
-    def _read_head(self, head: bytes) -> int:
-        """Read a frame's head; give its size, or 0 where it has not come in whole."""
-        first = head[0]
-        opcode, final = first & 0x0F, first & 0x80
-        if first & 0x30 or opcode not in _OPCODES or (opcode in _CONTROL and not final):
-            self.lost = True
-        # A message must end before the next begins (section 5.4); where it was followed from, one may have been open.
-        if self._in_message is not None and opcode not in _CONTROL:
-            self.lost |= self._in_message is not (opcode == _CONTINUATION)
-        if len(head) < 2:
-            return 0
-        length = head[1] & 0x7F
-        if bool(head[1] & 0x80) is not self._masked or (opcode in _CONTROL and length > 125):
-            self.lost = True
-        if length == 127 and len(head) > 2 and head[2] & 0x80:  # 63 bits at the most
-            self.lost = True
-        extended = {126: 2, 127: 8}.get(length, 0)
-        size = 2 + extended + (4 if self._masked else 0)
-        if self.lost or len(head) < size:
-            return 0
-        if extended:
-            length = int.from_bytes(head[2 : 2 + extended], "big")
-        self._left = length
-        if opcode not in _CONTROL:
-            self._in_message = not final
-            self.messages += length > HEARTBEAT_BYTES
-        return size
+    def _follows(self, first: int) -> bool:
+        """Say whether a frame may come here: a message must end before the next begins (RFC 6455 section 5.4).
+
+        Where the stream was followed from, one may have been open.
+        """
+        return self._in_message is None or bool(first & CONTROL) or self._in_message is (first & 0x0F == 0)

@@ -7,14 +7,12 @@ what is read is read without any other message, so streams that carry a compress
 import zlib
 from typing import Final
 
+from stickyproxy.core.frames import CONTROL, NO_FRAME, frame_end
+
 CLOSE: Final = 0x88
 PING: Final = 0x89
 """First bytes of Close and Ping frames."""
 
-CONTROL: Final = 0x08
-"""Is set in the first byte of every control frame, and of no other that is not lost."""
-
-_OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
 LONG_MESSAGES: Final = frozenset((0x81, 0x82, 0xC1, 0xC2))
 """First bytes of frames that are a whole message."""
 
@@ -212,24 +210,15 @@ class Cutter:
     def _frame_end(self, at: int) -> int:
         """Find where the frame ends that begins at a position; 0 where its head has not come in whole."""
         held = self._held
-        if at + 2 > len(held):
+        if at == len(held):
             return 0
-        first, second = held[at], held[at + 1]
-        opcode, length = first & 0x0F, second & 0x7F
-        odd = first & 0x30 or opcode not in _OPCODES or bool(second & 0x80) is not self._masked
-        if opcode & CONTROL:
-            odd = odd or not first & 0x80 or length > 125 or first & _COMPRESSED
+        end, first = frame_end(held, at, masked=self._masked), held[at]
+        if first & CONTROL:
+            odd = first & _COMPRESSED
         else:
-            odd = odd or (opcode == 0) is not self._open or (opcode == 0 and first & _COMPRESSED)
-        if odd:
+            continues = not first & 0x0F
+            odd = continues is not self._open or (continues and first & _COMPRESSED)
+        if end == NO_FRAME or odd:
             self.lost = True
             return 0
-        head = at + 2 + (0, 2, 8)[max(0, length - 125)]
-        if head > len(held):
-            return 0
-        if length >= 126:
-            length = int.from_bytes(held[at + 2 : head], "big")
-        if length >> 63:
-            self.lost = True
-            return 0
-        return head + (4 if self._masked else 0) + length
+        return end

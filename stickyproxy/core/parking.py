@@ -31,8 +31,9 @@ PONG: Final = b"\x81\x81\x00\x00\x00\x003"
 DIALOGUE_S: Final = 10.0
 """For a browser that comes back to say whose it is: what a request's head may take."""
 
-_MOST_WAITING_BYTES: Final = 1 << 20
-"""What a returning browser may send before it has said whose it is: NiceGUI's longest message is as long."""
+LONGEST_SENT_BYTES: Final = 1 << 20
+"""A browser's longest message that is held until it is whole, and the most that one which comes back may send before it
+has said whose it is: NiceGUI takes no longer one (python-engineio's `max_http_buffer_size`, 1,000,000 bytes)."""
 
 _LONGEST_PACKET: Final = 4096
 _NUMBERED = re.compile(rb"[?&]next_message_id=")
@@ -50,7 +51,14 @@ which it waits for one, even on a slow phone."""
 
 _SERVER_STATELESS, _CLIENT_STATELESS = b"server_no_context_takeover", b"client_no_context_takeover"
 _DEFLATE = b"permessage-deflate; %b; %b" % (_SERVER_STATELESS, _CLIENT_STATELESS)
-_OFFER = re.compile(rb"\r\nsec-websocket-extensions:[^\r]*", re.I)
+_BROWSERS_OFFER: Final = frozenset((_SERVER_STATELESS, _CLIENT_STATELESS, b"client_max_window_bits"))
+"""Parameters, without values, that change nothing about a message being read by itself: browsers offer none or the last
+one; values of window sizes, which none offers, would have to be agreed on with whoever comes back, too."""
+
+_WEBKITS: Final = b"x-webkit-deflate-frame"
+"""The compression of older Safaris, which is no standard and is taken off."""
+
+_OFFER = re.compile(rb"\r\nsec-websocket-extensions:([^\r]*)", re.I)
 _STATELESS = re.compile(
     rb"(?=.*%b(?:[ \t;]|\Z))(?=.*%b(?:[ \t;]|\Z))\r\n[a-z-]+:[ \t]*permessage-deflate[ \t]*(?:;[^,\r]*)?"
     % (_SERVER_STATELESS, _CLIENT_STATELESS),
@@ -102,20 +110,25 @@ def read_opening(packet: bytes) -> bytes | None:
     return b"0%b%%b%b" % (found[1], found[2].replace(b"%", b"%%")) if found else None
 
 
-def offer_stateless(head: bytes) -> bytes:
+def offer_stateless(head: bytes) -> bytes | None:
     """Let a request's head offer compression only with messages that can be read each by itself (RFC 7692 section 7.1).
 
-    head: its lines behind the first. Where it offers none it stays as it is; any other extension is left out, and so is
-    compression with conditions that no browser makes.
+    head: its lines behind the first. Where it offers nothing it stays as it is. None where it offers what no browser
+    does, another extension or conditions of which something would be lost: such a socket cannot be parked.
     """
-    offer = read_extensions(head).lower()
-    if not offer:
+    lines = _OFFER.findall(head)
+    if not lines:
         return head
+    deflate, bits = False, b""
+    for offer in b",".join(lines).lower().split(b","):
+        name, *parameters = (part.strip(b" \t") for part in offer.split(b";"))
+        if name == b"permessage-deflate" and _BROWSERS_OFFER.issuperset(parameters):
+            deflate = True
+            bits = b"; client_max_window_bits" if b"client_max_window_bits" in parameters else bits
+        elif name not in (b"", _WEBKITS):
+            return None
     head = _OFFER.sub(b"", head)
-    if b"permessage-deflate" not in offer or b"window_bits=" in offer.replace(b" ", b""):
-        return head
-    bits = b"; client_max_window_bits" if b"client_max_window_bits" in offer else b""
-    return b"\r\nSec-WebSocket-Extensions: %b%b%b" % (_DEFLATE, bits, head)
+    return b"\r\nSec-WebSocket-Extensions: %b%b%b" % (_DEFLATE, bits, head) if deflate else head
 
 
 def agree_stateless(head: bytes) -> bytes:
@@ -133,7 +146,7 @@ def agree_stateless(head: bytes) -> bytes:
 
 def read_extensions(head: bytes) -> bytes:
     """Read from a response's head, or a request's, its lines of extensions; empty where there are none."""
-    return b"".join(_OFFER.findall(head))
+    return b"".join(found[0] for found in _OFFER.finditer(head))
 
 
 def is_stateless(extensions: bytes) -> bool:
@@ -302,7 +315,7 @@ class Dialogue:
             self.step = Step.RETURNED if ours else Step.STRANGER
             return text_frame(b"43%b[%b]" % (number, b"true" if ours else b"false"))
         self.waiting_bytes += len(unit) + OVERHEAD_BYTES
-        if self.waiting_bytes > _MOST_WAITING_BYTES:
+        if self.waiting_bytes > LONGEST_SENT_BYTES:
             self.step = Step.STRANGER
         self.waiting.append(unit)
         return b""

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stickyproxy.core.messages import CLOSE, CONTROL, PING, Cutter, close_code, pong_frame, read_text, short_text
+from stickyproxy.core.frames import CONTROL
+from stickyproxy.core.messages import CLOSE, PING, Cutter, close_code, pong_frame, read_text, short_text
 from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
 from stickyproxy.core.tunnels import End, read_close
 from stickyproxy.dataplane.keeping import Keeping

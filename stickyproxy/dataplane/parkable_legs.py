@@ -8,14 +8,11 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from stickyproxy.core.messages import LONG_MESSAGES, LONGEST_SHORT, Cutter, is_message
-from stickyproxy.core.parking import Tail
+from stickyproxy.core.parking import LONGEST_SENT_BYTES, Tail
 from stickyproxy.dataplane.tunnel import Leg, Tunnel
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.parkable import ParkableTunnel
-
-_LONGEST_BYTES = 1 << 20
-"""A client's message is held until it is whole up to NiceGUI's longest (max_http_buffer_size)."""
 
 _LONGEST_GREETING = 4096
 """By such messages older pages say who they are."""
@@ -60,7 +57,7 @@ class ParkableLeg(Leg):
     @property
     def longest_bytes(self) -> int:
         """Give the size up to which a message is held until it is whole: a small one, where others may stream."""
-        return _LONGEST_BYTES if self.tunnel.page else _LONGEST_GREETING
+        return LONGEST_SENT_BYTES if self.tunnel.page else _LONGEST_GREETING
 
     def sent(self, piece: bytes, *, whole: bool) -> None:
         """Take a message, or a piece of one that cannot be held."""

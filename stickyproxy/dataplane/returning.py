@@ -24,7 +24,7 @@ class Returning(Sending):
 
     def _returns(self, parking: "Parking", steering: Steering) -> bool:
         """Say whether this is a browser that comes back to its parked page, and begin to greet it."""
-        if steering.who is None:
+        if steering.parkable() is None:
             if steering.polls and parking.asks_for_socket(steering.page, self.head.target):
                 self._fail(faults.COME_BY_SOCKET)
                 return True

@@ -15,7 +15,6 @@ from stickyproxy.core.faults import Fault
 from stickyproxy.core.framing import BadBodyError, BodyReader, body_reader
 from stickyproxy.core.limits import Limit
 from stickyproxy.core.nicegui import MARK, TOKEN_PARAMETER
-from stickyproxy.core.parking import offer_stateless
 from stickyproxy.core.request import RequestHead
 from stickyproxy.dataplane.asset_flights import Flight
 from stickyproxy.dataplane.dial import ExhaustedError, UnreachableError, dial
@@ -257,8 +256,8 @@ class Sending:
         if not fields.host:  # HTTP/1.0 may leave it out, HTTP/1.1 may not
             line += b"\r\nHost: %b" % str(upstream.pool.backend.address).encode()
         rest = fields.upstream
-        if fields.upgrade and self._steering is not None and self._steering.who is not None:
-            rest = offer_stateless(rest)
+        if fields.upgrade and self._steering is not None and (parkable := self._steering.parkable()):
+            rest = parkable[1]
         upstream.transport.write(line + rest)
         if self.request_done:
             downstream.deadline = now + self.proxy.times.response_s

@@ -26,7 +26,7 @@ from stickyproxy.core.nicegui import (
     read_route,
     read_token,
 )
-from stickyproxy.core.parking import Who, agree_stateless, is_stateless, read_extensions, read_who
+from stickyproxy.core.parking import Who, agree_stateless, is_stateless, offer_stateless, read_extensions, read_who
 from stickyproxy.core.reloads import YOUNG_S
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
@@ -210,12 +210,16 @@ class Steering:
             return None
         return Handshake(implicit=asks_implicitly(self._head.target), version=self._version())
 
-    @property
-    def who(self) -> Who | None:
-        """Say whose socket opens, if it is one that can be parked; with parking only."""
+    def parkable(self) -> tuple[Who, bytes] | None:
+        """Say whose socket opens, and with which lines of its head it is asked for; with parking only.
+
+        None where it cannot be parked, and goes on as it came.
+        """
         head = self._head
         wanted = self._proxy.parking is not None and self.opens and head.fields.upgrade.lower() == b"websocket"
-        return read_who(head.target) if wanted and head.method == b"GET" else None
+        who = read_who(head.target) if wanted and head.method == b"GET" else None
+        lines = offer_stateless(head.fields.upstream) if who is not None else None
+        return (who, lines) if who is not None and lines is not None else None
 
     @property
     def polls(self) -> bool:
@@ -228,14 +232,14 @@ class Steering:
         head: the lines of its response. Give them as they are to go on, and what makes the tunnel ready; None where it
         cannot be parked.
         """
-        parking, who = self._proxy.parking, self.who
-        if parking is None or who is None:
+        parking, parkable = self._proxy.parking, self.parkable()
+        if parking is None or parkable is None:
             return head, None
         head = agree_stateless(head)
         extensions = read_extensions(head)
         if not is_stateless(extensions):
             return head, None
-        return head, partial(ParkableTunnel.prepare, parking=parking, who=who, extensions=extensions)
+        return head, partial(ParkableTunnel.prepare, parking=parking, who=parkable[0], extensions=extensions)
 
     def tunnel_made(self, tunnel: Tunnel, pick: Pick, handshake: Handshake | None) -> None:
         """Hear that a backend has accepted the WebSocket; whether it has the page shows in the handshake."""

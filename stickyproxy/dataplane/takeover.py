@@ -10,7 +10,7 @@ from random import Random
 
 from stickyproxy.core.messages import CLOSE, Cutter
 from stickyproxy.core.nicegui import asks_implicitly
-from stickyproxy.core.parking import Dialogue, Step, Who, read_extensions
+from stickyproxy.core.parking import LONGEST_SENT_BYTES, Dialogue, Step, Who, read_extensions
 from stickyproxy.core.request import RequestHead
 from stickyproxy.dataplane.parkable import ParkableTunnel
 from stickyproxy.dataplane.parking import Parking
@@ -19,7 +19,6 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455 section 1.3."""
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
-_LONGEST_BYTES = 1 << 20
 
 
 class Takeover:
@@ -29,7 +28,7 @@ class Takeover:
         self.tunnel = tunnel
         self._key = key
         self._sid = sid
-        self._cutter = Cutter(masked=True, most=_LONGEST_BYTES)
+        self._cutter = Cutter(masked=True, most=LONGEST_SENT_BYTES)
         self._dialogue = Dialogue(implicit=asks_implicitly(head.target), is_ours=self._is_ours)
 
     @classmethod

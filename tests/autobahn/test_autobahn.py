@@ -24,3 +24,16 @@ async def test_every_verdict_is_the_same_direct_and_through_the_proxy(cases: tup
     failed = {case for case, verdict in result.direct.items() if verdict.behavior not in ACCEPTABLE}
     assert failed <= FAILS_DIRECT, "the echo server itself is at fault, or the machine too slow"
     assert {case: (result.direct.get(case), result.through.get(case)) for case in result.differ} == {}
+
+
+async def test_with_parking_a_page_offers_compression_as_it_likes_too() -> None:
+    """One case for each of the seven offers of group 13, five of which no browser makes."""
+    try:
+        build()
+    except NotBuildableError as error:
+        missing(f"{error} ({HOW})")
+    cases = [f"13.{offer}.1" for offer in range(1, 8)]
+    result = await compare(cases, park=True)
+    assert sorted(result.direct) == cases
+    assert {verdict.behavior for verdict in result.direct.values()} == {"OK"}
+    assert {case: (result.direct.get(case), result.through.get(case)) for case in result.differ} == {}

@@ -224,32 +224,65 @@ class Page:
         assert (parking.kept_bytes, parking.away, parking._pages, parking._tabs) == (0, {}, {}, {})
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A socket that a backend has accepted by HTTP, and on which nothing has been said."""
+
+    browser: End
+    app: End
+    head: Message
+    """The answer to the browser."""
+    asked: Message
+    """What the app was asked."""
+
+    async def connect(self) -> None:
+        """Open Engine.IO's session, and Socket.IO's in it."""
+        self.app.say(OPENED)
+        await self.browser.hears(OPENED)
+        self.browser.say(b"40")
+        await self.app.hears(b"40")
+        self.app.say(CONNECTED)
+        await self.browser.hears(CONNECTED)
+
+    async def ends(self) -> None:
+        """Let the browser vanish, and the app end when it hears of that."""
+        self.browser.peer.reset()
+        await self.app.peer.gone()
+        self.app.peer.close()
+
+
+async def open_socket(
+    running: Running, backend: RawBackend, ask: bytes, *, agreed: str = "", behind: bytes = b"", receive_buffer: int = 0
+) -> Opened:
+    """Open a socket; ask: the request, agreed: extensions, behind: what the app sends with its answer."""
+    peer = await running.client(receive_buffer=receive_buffer, limit=receive_buffer or 1 << 17)
+    peer.send(ask)
+    upstream = await backend.accepted()
+    asked = await upstream.head()
+    upstream.send(switch(agreed) + behind)
+    head = await peer.head()
+    assert head.status == 101
+    compressed = bool(agreed)
+    return Opened(
+        End(peer, masks=True, compressed=compressed), End(upstream, masks=False, compressed=compressed), head, asked
+    )
+
+
 async def open_page(
     running: Running, backend: RawBackend, name: Name = Name(), *lines: str, offer: str = "", agreed: str = "",
     receive_buffer: int = 0,
 ) -> Page:  # fmt: skip
     """Open a page's socket up to where its app has accepted it; offer, agreed: extensions."""
-    peer = await running.client(receive_buffer=receive_buffer, limit=receive_buffer or 1 << 17)
-    peer.send(name.ask(*(lines or (running.cookie(backend),)), extensions=offer))
-    upstream = await backend.accepted()
-    asked = await upstream.head()
-    app = End(upstream, masks=False, compressed=bool(agreed))
-    upstream.send(switch(agreed))
-    app.say(OPENED)
-    head = await peer.head()
-    assert head.status == 101
-    browser = End(peer, masks=True, compressed=bool(agreed))
-    await browser.hears(OPENED)
-    browser.say(b"40")
-    await app.hears(b"40")
-    app.say(CONNECTED)
-    await browser.hears(CONNECTED)
+    ask = name.ask(*(lines or (running.cookie(backend),)), extensions=offer)
+    opened = await open_socket(running, backend, ask, agreed=agreed, receive_buffer=receive_buffer)
+    await opened.connect()
+    browser, app = opened.browser, opened.app
     if not name.implicit:
         browser.say(name.handshake(0))
         await app.hears(name.handshake(0))
         app.say(b"430[true]")
         await browser.hears(b"430[true]")
-    return Page(running, backend, name, browser, app, head, asked)
+    return Page(running, backend, name, browser, app, opened.head, opened.asked)
 
 
 async def beat(page: Page, browser: End | None = None) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from stickyproxy.core.settings import Settings, TimeSettings
 
-from .harness import CHUNKED, Peer, Stage, hello, request, response, soon
+from .harness import CHUNKED, Clock, Peer, Stage, hello, request, response, soon
 from .test_streaming import MB, SMALL, Pump
 
 pytestmark = pytest.mark.both_loops
@@ -69,12 +69,15 @@ async def test_a_silent_connection_is_closed_without_a_word(stage: Stage, asked_
 
 
 async def test_a_connection_that_is_used_is_not_idle(stage: Stage) -> None:
-    running = await stage.proxy(await stage.backend(hello), settings=times(idle_s=0.3))
+    running = await stage.proxy(await stage.backend(hello), settings=times(idle_s=60.0))
+    clock = Clock(running)
     client = await running.client()
     for _ in range(6):
         client.send(request())
         assert (await client.message()).status == 200
-        await asyncio.sleep(0.1)
+        await clock.passes(59.0)
+    await clock.passes(2.0)
+    assert await client.rest() == b"", "and when it is not used it is"
 
 
 @pytest.mark.parametrize("kind", ["Content-Length: 10", CHUNKED])
@@ -93,12 +96,18 @@ async def test_a_body_that_stops_is_a_408(stage: Stage, kind: str) -> None:
 
 
 async def test_a_body_that_comes_slowly_is_not_cut_off(stage: Stage) -> None:
-    running = await stage.proxy(await stage.backend(hello), settings=times(body_s=0.3))
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=times(body_s=60.0))
+    clock = Clock(running)
     client = await running.client()
-    client.send(request("POST / HTTP/1.1", "Content-Length: 800"))
+    client.send(request("POST / HTTP/1.1", "Content-Length: 80000"))
+    upstream = await backend.accepted()
+    await upstream.head()
     for _ in range(8):
-        client.send(bytes(100))
-        await asyncio.sleep(0.1)
+        client.send(bytes(10_000))
+        await upstream.exactly(10_000)
+        await clock.passes(59.0)
+    upstream.send(response())
     assert (await client.message()).status == 200
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from stickyproxy.dataplane.tunnel import Tunnel
 from tests.fakes.websocket import client
 
 from .harness import Peer, Stage, eventually, soon, turns
 from .parking import (
-    CONNECTED,
     DEFLATE,
     OPENED,
     PARKING,
@@ -19,8 +19,8 @@ from .parking import (
     beat,
     click,
     open_page,
+    open_socket,
     parking,
-    switch,
     update,
 )
 
@@ -96,7 +96,11 @@ async def test_a_page_that_leaves_socket_io_is_not_waited_for(stage: Stage) -> N
 
 
 @BOTH
-@pytest.mark.parametrize("offer", ["permessage-deflate; client_max_window_bits", "permessage-deflate", ""])
+@pytest.mark.parametrize(
+    "offer",
+    ["permessage-deflate; client_max_window_bits", "permessage-deflate", ""],
+    ids=["Chromium, Firefox", "Safari", "none"],
+)
 async def test_compressed_or_not_everything_is_read_and_comes_again(stage: Stage, name: Name, offer: str) -> None:
     agreed = DEFLATE if offer else ""
     page = await one(stage, name, offer=offer, agreed=agreed)
@@ -110,6 +114,25 @@ async def test_compressed_or_not_everything_is_read_and_comes_again(stage: Stage
     await page.app.hears(b"3")
     browser = await page.back(extensions=offer)
     await browser.hears(update(0), update(1, "x" * 100_000))
+    browser.peer.close()
+    await page.parked()
+    await page.ends()
+
+
+async def test_a_compression_of_old_safaris_alone_is_taken_off_so_that_the_page_can_be_parked(stage: Stage) -> None:
+    page = await one(stage, offer="x-webkit-deflate-frame")
+    assert page.asked.get("sec-websocket-extensions") is None
+    page.browser.peer.reset()
+    await page.parked()
+    page.app.say(update(0))
+    peer = await page.running.client()
+    peer.send(IMPLICIT.ask(extensions="x-webkit-deflate-frame"))
+    assert (await peer.head()).get("sec-websocket-extensions") is None
+    browser = End(peer, masks=True)
+    await browser.hear()
+    browser.say(b"40")
+    await browser.hear()
+    await browser.hears(update(0))
     browser.peer.close()
     await page.parked()
     await page.ends()
@@ -129,19 +152,39 @@ async def test_what_cannot_be_read_message_by_message_passes_untouched_and_is_no
 ) -> None:
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=PARKING)
-    client = await running.client()
-    client.send(IMPLICIT.ask(extensions="permessage-deflate"))
-    app = await backend.accepted()
-    await app.head()
-    app.send(switch(agreed) + b"\xc1\x01\x00")
-    head = await client.head()
-    assert head.get("sec-websocket-extensions") == agreed
-    assert await client.exactly(3) == b"\xc1\x01\x00"
-    client.close()
-    assert await app.gone()
-    app.close()
+    ask = IMPLICIT.ask(extensions="permessage-deflate")
+    opened = await open_socket(running, backend, ask, agreed=agreed, behind=b"\xc1\x01\x00")
+    assert opened.head.get("sec-websocket-extensions") == agreed
+    assert await opened.browser.peer.exactly(3) == b"\xc1\x01\x00"
+    opened.browser.peer.close()
+    assert await opened.app.peer.gone()
+    opened.app.peer.close()
     assert running.proxy.counters.parked == 0
     await running.quiet()
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "permessage-deflate; server_max_window_bits=10",
+        "permessage-deflate; server_no_context_takeover; client_max_window_bits=9, permessage-deflate",
+        "x-other, permessage-deflate",
+    ],
+)
+@pytest.mark.parametrize("agreed", ["permessage-deflate; server_no_context_takeover", DEFLATE, ""])
+async def test_an_offer_that_cannot_be_made_message_by_message_passes_untouched_and_is_not_parked(
+    stage: Stage, offer: str, agreed: str
+) -> None:
+    page = await one(stage, offer=offer, agreed=agreed)
+    assert page.asked.get("sec-websocket-extensions") == offer
+    assert page.head.get("sec-websocket-extensions") == (agreed or None)
+    (tunnel,) = page.running.proxy.tunnels
+    assert type(tunnel) is Tunnel
+    await beat(page)
+    page.browser.peer.close()
+    assert await page.app.peer.gone()
+    assert page.running.proxy.counters.parked == 0
+    await page.ends()
 
 
 # What is half sent when the browser goes.
@@ -231,18 +274,12 @@ async def test_its_pod_is_gone_and_the_browser_is_sent_to_another_which_refuses(
     page.app.peer.reset()
     await page.released("backend")
     page.running.apply(other.at())
-    client = await page.running.client()
-    client.send(IMPLICIT.ask(page.running.cookie(other)))
-    app = await other.accepted()
-    await app.head()
-    app.send(switch())
-    End(app, masks=False).say(OPENED, b'44{"message":"Implicit handshake failed"}')
-    await client.head()
-    browser = End(client, masks=True)
-    await browser.hears(OPENED)
-    assert (await browser.hear()).startswith(b"44{"), "upon which the page reloads"
-    client.close()
-    app.close()
+    opened = await open_socket(page.running, other, IMPLICIT.ask(page.running.cookie(other)))
+    opened.app.say(OPENED, b'44{"message":"Implicit handshake failed"}')
+    await opened.browser.hears(OPENED)
+    assert (await opened.browser.hear()).startswith(b"44{"), "upon which the page reloads"
+    opened.browser.peer.close()
+    opened.app.peer.close()
     await page.running.quiet()
     page.empty()
     assert page.running.proxy.counters.tunnel_ends["backend_gone"] == 1
@@ -484,28 +521,18 @@ async def test_who_waits_for_a_backend_to_be_empty_waits_for_its_parked_pages(
 async def test_an_older_page_that_says_in_pieces_who_it_is_is_known_all_the_same(stage: Stage, size: int) -> None:
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=PARKING)
-    peer = await running.client()
-    peer.send(EXPLICIT.ask())
-    upstream = await backend.accepted()
-    await upstream.head()
-    upstream.send(switch())
-    app, browser = End(upstream, masks=False), End(peer, masks=True)
-    app.say(OPENED)
-    head = await peer.head()
-    await browser.hears(OPENED)
-    browser.say(b"40")
-    await app.hears(b"40")
-    app.say(CONNECTED)
-    await browser.hears(CONNECTED)
+    opened = await open_socket(running, backend, EXPLICIT.ask())
+    await opened.connect()
+    browser, app = opened.browser, opened.app
     said = client(EXPLICIT.handshake(0))
     for at in range(0, len(said), size):
-        peer.send(said[at : at + size])
+        browser.peer.send(said[at : at + size])
         await turns(5)
     await app.hears(EXPLICIT.handshake(0))
     app.say(b"430[true]")
     await browser.hears(b"430[true]")
-    page = Page(running, backend, EXPLICIT, browser, app, head, head)
-    peer.reset()
+    page = Page(running, backend, EXPLICIT, browser, app, opened.head, opened.asked)
+    browser.peer.reset()
     await page.parked()
     page.app.say(update(0))
     again = await page.back()

@@ -12,7 +12,7 @@ from stickyproxy.dataplane.dispersal import Watch
 from tests.fakes.websocket import KEY, PING, PONG, client, frame, server
 
 from .harness import Stage, eventually, settles, soon, turns
-from .parking import PARKING, End, Name, Page, beat, click, open_page, parking, switch, update
+from .parking import PARKING, End, Name, Page, beat, click, open_page, open_socket, parking, update
 from .test_parking import IMPLICIT, one
 from .test_streaming import ENOUGH, MB, SMALL
 
@@ -111,13 +111,8 @@ async def test_a_browser_that_takes_nothing_holds_its_app_up_and_gets_everything
 async def test_what_cannot_be_kept_waits_in_its_app_and_not_in_memory(stage: Stage, kind: str) -> None:
     backend = await stage.backend(receive_buffer=SMALL)
     running = await stage.proxy(backend, settings=parking(page_bytes=PAGE_BYTES))
-    peer = await running.client(receive_buffer=SMALL, limit=SMALL)
-    peer.send(IMPLICIT.ask())
-    upstream = await backend.accepted()
-    await upstream.head()
-    upstream.send(switch())
-    await peer.head()
-    app, browser = End(upstream, masks=False), End(peer, masks=True)
+    opened = await open_socket(running, backend, IMPLICIT.ask(), receive_buffer=SMALL)
+    app, browser = opened.app, opened.browser
     if kind == "not NiceGUI's":
         app.say(b"something else")
         await browser.hears(b"something else")
@@ -131,13 +126,13 @@ async def test_what_cannot_be_kept_waits_in_its_app_and_not_in_memory(stage: Sta
     assert tunnel.downstream is not None
     transport = tunnel.downstream.transport
     await eventually(lambda: transport.get_write_buffer_size(), "the browser is slow")
-    await settles(lambda: upstream.writer.transport.get_write_buffer_size())
+    await settles(lambda: app.peer.writer.transport.get_write_buffer_size())
     assert tunnel.waiting_bytes + (running.proxy.parking.kept_bytes if running.proxy.parking else 0) < 3 * MB
     expected = b"".join(map(build, range(count)))
-    assert await soon(peer.exactly(len(expected)), bound_s=60) == expected
+    assert await soon(browser.peer.exactly(len(expected)), bound_s=60) == expected
     await pusher.task
-    peer.close()
-    upstream.close()
+    browser.peer.close()
+    app.peer.close()
     await running.quiet()
 
 

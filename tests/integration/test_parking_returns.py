@@ -20,7 +20,7 @@ from .parking import (
     beat,
     click,
     open_page,
-    switch,
+    open_socket,
     update,
 )  # fmt: skip
 from .test_parking import BOTH, IMPLICIT, one
@@ -240,9 +240,10 @@ async def test_a_newer_pages_socket_without_a_document_goes_to_the_app(stage: St
     await over(page)
 
 
-async def test_who_cannot_read_what_is_compressed_goes_to_the_app(stage: Stage) -> None:
+@pytest.mark.parametrize("offer", ["x-webkit-deflate-frame", "permessage-deflate; server_max_window_bits=9"])
+async def test_who_cannot_read_what_is_compressed_goes_to_the_app(stage: Stage, offer: str) -> None:
     page = await parked(stage, offer="permessage-deflate; client_max_window_bits", agreed=DEFLATE)
-    peer = await goes_to_the_app(page, IMPLICIT.ask(extensions="x-webkit-deflate-frame"))
+    peer = await goes_to_the_app(page, IMPLICIT.ask(extensions=offer))
     peer.close()
     await over(page)
 
@@ -336,18 +337,11 @@ async def test_a_session_that_polls_is_not_held_up(stage: Stage) -> None:
 async def test_what_is_no_page_of_nicegui_2_or_later_is_never_parked(stage: Stage, target: str) -> None:
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=PARKING)
-    peer = await running.client()
-    peer.send(request(f"GET {target} HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket"))
-    upstream = await backend.accepted()
-    await upstream.head()
-    upstream.send(switch())
-    await peer.head()
-    app, browser = End(upstream, masks=False), End(peer, masks=True)
-    app.say(OPENED, CONNECTED, update(0))
-    await browser.hears(OPENED, CONNECTED, update(0))
-    peer.reset()
-    await upstream.gone()
-    upstream.close()
+    ask = request(f"GET {target} HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")
+    opened = await open_socket(running, backend, ask)
+    opened.app.say(OPENED, CONNECTED, update(0))
+    await opened.browser.hears(OPENED, CONNECTED, update(0))
+    await opened.ends()
     assert running.proxy.counters.parked == 0
     await running.quiet()
 
@@ -356,15 +350,8 @@ async def test_a_page_that_its_app_has_not_accepted_is_not_parked(stage: Stage) 
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=PARKING)
     for refusal in (b"", OPENED, OPENED + b"\x1e"):
-        peer = await running.client()
-        peer.send(IMPLICIT.ask())
-        upstream = await backend.accepted()
-        await upstream.head()
-        upstream.send(switch() + (frame(refusal) if refusal else b""))
-        await peer.head()
-        peer.reset()
-        await upstream.gone()
-        upstream.close()
+        opened = await open_socket(running, backend, IMPLICIT.ask(), behind=frame(refusal) if refusal else b"")
+        await opened.ends()
         await running.quiet()
     assert running.proxy.counters.parked == 0
     assert running.proxy.parking is not None
@@ -374,19 +361,11 @@ async def test_a_page_that_its_app_has_not_accepted_is_not_parked(stage: Stage) 
 async def test_a_page_that_its_app_refuses_is_not_parked(stage: Stage) -> None:
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=PARKING)
-    peer = await running.client()
-    peer.send(IMPLICIT.ask())
-    upstream = await backend.accepted()
-    await upstream.head()
-    upstream.send(switch())
-    app, browser = End(upstream, masks=False), End(peer, masks=True)
-    app.say(OPENED, b'44{"message":"Implicit handshake failed"}')
-    await peer.head()
-    await browser.hears(OPENED)
-    await browser.hear()
-    peer.reset()
-    await upstream.gone()
-    upstream.close()
+    opened = await open_socket(running, backend, IMPLICIT.ask())
+    opened.app.say(OPENED, b'44{"message":"Implicit handshake failed"}')
+    await opened.browser.hears(OPENED)
+    await opened.browser.hear()
+    await opened.ends()
     await running.quiet()
     assert running.proxy.counters.parked == 0
 
@@ -394,20 +373,12 @@ async def test_a_page_that_its_app_refuses_is_not_parked(stage: Stage) -> None:
 async def test_a_socket_that_opens_in_no_way_we_know_is_passed_on_and_not_parked(stage: Stage) -> None:
     backend = await stage.backend()
     running = await stage.proxy(backend, settings=PARKING)
-    peer = await running.client()
-    peer.send(IMPLICIT.ask())
-    upstream = await backend.accepted()
-    await upstream.head()
-    upstream.send(switch())
-    app, browser = End(upstream, masks=False), End(peer, masks=True)
-    app.say(b"hello", b"2", CONNECTED, update(0))
-    await peer.head()
-    await browser.hears(b"hello", b"2", CONNECTED, update(0))
-    browser.say(b"3")
-    await app.hears(b"3")
-    peer.reset()
-    await upstream.gone()
-    upstream.close()
+    opened = await open_socket(running, backend, IMPLICIT.ask())
+    opened.app.say(b"hello", b"2", CONNECTED, update(0))
+    await opened.browser.hears(b"hello", b"2", CONNECTED, update(0))
+    opened.browser.say(b"3")
+    await opened.app.hears(b"3")
+    await opened.ends()
     await running.quiet()
     assert running.proxy.counters.parked == 0
 
@@ -503,14 +474,9 @@ async def test_a_stranger_who_knows_the_page_but_not_its_document_gets_nothing_t
     """What the app itself makes of it is the app's matter: to NiceGUI a client id is all that is needed."""
     page = await parked(stage)
     stranger = replace(IMPLICIT, document="guess", tab="guess")
-    peer = await page.running.client()
-    peer.send(stranger.ask(page.running.cookie(page.backend)))
-    upstream = await page.backend.accepted()
-    await upstream.head()
-    upstream.send(switch())
-    app, browser = End(upstream, masks=False), End(peer, masks=True)
+    opened = await open_socket(page.running, page.backend, stranger.ask(page.running.cookie(page.backend)))
+    app, browser = opened.app, opened.browser
     app.say(OPENED, CONNECTED, b'42["said by the app"]')
-    await peer.head()
     await browser.hears(OPENED, CONNECTED, b'42["said by the app"]')
     assert await page.app.peer.gone(), "accepted by the app it is the page's socket, and the one before is let go"
     await page.released("reloaded")

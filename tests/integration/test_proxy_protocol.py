@@ -20,7 +20,7 @@ from stickyproxy.core.values import parse_networks
 from stickyproxy.dataplane.sweep import ACTED_ON
 
 from .command import command, reserved
-from .harness import QUICK, Message, Peer, Running, Stage, eventually, hello, named, request, soon
+from .harness import QUICK, Clock, Message, Peer, Running, Stage, eventually, hello, named, request, soon
 from .workers import metrics
 
 ANN = b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\r\n"
@@ -171,7 +171,8 @@ async def test_a_client_that_vanishes_before_its_header_is_whole_leaves_nothing(
 @both_loops
 @pytest.mark.parametrize("late", [b"", ANN, ANN + request()])
 async def test_a_drain_waits_a_moment_for_a_header_and_for_what_follows_it(stage: Stage, late: bytes) -> None:
-    running = await stage.proxy(await stage.backend(hello), settings=behind(times=replace(QUICK, linger_s=0.3)))
+    running = await stage.proxy(await stage.backend(hello), settings=behind(times=replace(QUICK, linger_s=3.0)))
+    clock = Clock(running)
     idle, client = await running.client(), await running.client()
     idle.send(ANN)
     await eventually(lambda: running.downstreams and running.proxy.admission.prefaces, "both are in")
@@ -181,7 +182,12 @@ async def test_a_drain_waits_a_moment_for_a_header_and_for_what_follows_it(stage
     if late.endswith(request()):
         message = await client.message()
         assert (message.body, message.get("connection")) == (b"hello", "close")
-    await soon(drain, bound_s=5)
+    else:
+        await eventually(lambda: running.downstreams or not late, "who said late whose it is is in")
+        await clock.passes(2.0)
+        assert not drain.done()
+        clock.moves(2.0)
+    await soon(drain)
     assert await client.rest() == b""
 
 

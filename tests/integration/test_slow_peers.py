@@ -11,7 +11,7 @@ from stickyproxy.core.settings import LimitSettings, Settings, TimeSettings
 from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.pool import RECOUNT_S
 
-from .harness import QUICK, Peer, RawBackend, Running, Stage, eventually, hello, named, request, response
+from .harness import QUICK, Clock, Peer, RawBackend, Running, Stage, eventually, hello, named, request, response
 from .test_streaming import MB, SMALL, Pump
 from .test_tunnel import tunnel
 
@@ -159,12 +159,18 @@ async def test_a_body_that_drips_is_a_408_though_bytes_never_cease(stage: Stage)
 
 
 async def test_a_body_may_drip_where_any_rate_will_do(stage: Stage) -> None:
-    running = await stage.proxy(await stage.backend(hello), settings=limited(body_s=0.2, body_rate=0))
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=limited(body_s=60.0, body_rate=0))
+    clock = Clock(running)
     client = await running.client()
     client.send(request("POST / HTTP/1.1", "Content-Length: 8"))
+    upstream = await backend.accepted()
+    await upstream.head()
     for _ in range(8):
         client.send(b"x")
-        await asyncio.sleep(0.08)
+        assert await upstream.exactly(1) == b"x"
+        await clock.passes(59.0)
+    upstream.send(response())
     assert (await client.message()).status == 200
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -262,64 +263,37 @@ async def test_a_101_that_was_not_asked_for_is_a_502(stage: Stage, ask: bytes, s
     assert running.idle == 0
 
 
-async def test_a_half_close_by_the_client_passes_and_the_backend_can_still_write(stage: Stage) -> None:
+@pytest.mark.parametrize("by", ["client", "backend"])
+async def test_a_half_close_passes_and_the_other_side_can_still_write(stage: Stage, by: str) -> None:
     backend, running, client, upstream = await tunnel(stage)
-    client.send(b"last")
-    client.half_close()
-    assert await upstream.rest() == b"last"
-    upstream.send(b"and then " + BLOCK)
-    assert await client.exactly(9 + len(BLOCK)) == b"and then " + BLOCK
+    ending, other = (client, upstream) if by == "client" else (upstream, client)
+    ending.send(b"last")
+    ending.half_close()
+    assert await other.rest() == b"last"
+    other.send(b"and then " + BLOCK)
+    assert await ending.exactly(9 + len(BLOCK)) == b"and then " + BLOCK
     assert load(running, backend) == 1
-    upstream.close()
-    assert await client.rest() == b""
+    other.close()
+    assert await ending.rest() == b""
     await running.quiet()
 
 
-async def test_a_half_close_by_the_backend_passes_and_the_client_can_still_write(stage: Stage) -> None:
-    backend, running, client, upstream = await tunnel(stage)
-    upstream.send(b"last")
-    upstream.half_close()
-    assert await client.rest() == b"last"
-    client.send(b"and then " + BLOCK)
-    assert await upstream.exactly(9 + len(BLOCK)) == b"and then " + BLOCK
-    assert load(running, backend) == 1
-    client.close()
-    assert await upstream.rest() == b""
-    await running.quiet()
-
-
-async def test_a_half_close_right_behind_the_upgrade_passes(stage: Stage) -> None:
+@pytest.mark.parametrize("said", [b"all there is", b""], ids=["with bytes", "without"])
+@pytest.mark.parametrize("end", [Peer.close, Peer.half_close])
+async def test_a_half_close_before_the_101_passes(stage: Stage, said: bytes, end: Callable[[Peer], None]) -> None:
     backend = await stage.backend()
     running = await stage.proxy(backend)
     client = await running.client()
-    client.send(ASK + b"all there is")
+    client.send(ASK + said)
     client.half_close()
     upstream = await backend.accepted()
     await upstream.head()
     await turns()
     upstream.send(SWITCH)
     assert (await client.head()).status == 101
-    assert await upstream.rest() == b"all there is"
+    assert await upstream.rest() == said
     upstream.send(b"answer")
-    upstream.close()
-    assert await client.rest() == b"answer"
-    await running.quiet()
-
-
-async def test_a_half_close_before_the_101_passes(stage: Stage) -> None:
-    backend = await stage.backend()
-    running = await stage.proxy(backend)
-    client = await running.client()
-    client.send(ASK)
-    client.half_close()
-    upstream = await backend.accepted()
-    await upstream.head()
-    await turns()
-    upstream.send(SWITCH)
-    assert (await client.head()).status == 101
-    assert await upstream.rest() == b""
-    upstream.send(b"answer")
-    upstream.half_close()
+    end(upstream)
     assert await client.rest() == b"answer"
     await running.quiet()
 

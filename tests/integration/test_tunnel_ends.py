@@ -13,7 +13,7 @@ from stickyproxy.core.settings import Settings, TimeSettings
 from .harness import Peer, RawBackend, Running, Stage, eventually, hello, request, response, soon
 from .test_streaming import MB, SMALL
 from .test_tunnel import tunnel
-from .workers import children, client_at, metrics, workers
+from .workers import children, client_at, metrics, told, workers
 
 OPENED = b'\x81\x0d40{"sid":"x"}'
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + OPENED
@@ -307,12 +307,12 @@ async def test_a_page_that_comes_back_by_another_worker_is_back_and_not_lost(sta
             client = await client_at(running, here)
             client.send(socket_of("page"))
             upstream = await accept(client, backend)
-            await asyncio.sleep(0.1)  # until the news of this socket is told
+            await told(running)
             upstream.close()
             await client.gone()
             client.close()
             again = await client_at(running, there)
-            await asyncio.sleep(0.1)  # NiceGUI's client waits half a second at least
+            await told(running)  # which takes less than the half second that NiceGUI's client waits at least
             again.send(socket_of("page"))
             upstream = await accept(again, backend)
             again.close()
@@ -335,7 +335,7 @@ async def test_sockets_of_a_worker_that_is_killed_ended_by_an_error(stage: Stage
         client = await client_at(running, one)
         client.send(socket_of("page"))
         await accept(client, backend)
-        await asyncio.sleep(0.1)  # until the news of this socket is told
+        await told(running)
         os.kill(one, signal.SIGKILL)
         await client.gone()
         await running.says("it is replaced")

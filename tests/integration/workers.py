@@ -10,6 +10,8 @@ from pathlib import Path
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from stickyproxy.dataplane.shared import GATHER_S
+
 from .command import Command, reserved
 from .harness import Peer, soon
 
@@ -96,6 +98,18 @@ async def ready_with(running: Command, words: str, *, bound_s: float = 20.0) -> 
             return
         await asyncio.sleep(LOOK_S)
     raise AssertionError(f"/readyz does not say {words!r} within {bound_s:g} s")
+
+
+async def told(running: Command) -> None:
+    """Wait until every worker has heard what the others have learned by now.
+
+    A worker gathers news for a moment (GATHER_S), and then sends them on the way by which it is asked for its report.
+    So the first report that is asked for behind that moment may come before them, a second comes behind them, and by
+    a third the others have been told.
+    """
+    await asyncio.sleep(2 * GATHER_S)
+    for _ in range(3):
+        await metrics(running)
 
 
 @asynccontextmanager

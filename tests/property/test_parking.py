@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from stickyproxy.core.balance import Load
 from stickyproxy.core.counters import Counters
-from stickyproxy.core.messages import CONTROL, Cutter, unmask
+from stickyproxy.core.frames import CONTROL
+from stickyproxy.core.messages import Cutter, unmask
 from stickyproxy.core.parking import OVERHEAD_BYTES, Tail, Who
 from stickyproxy.core.settings import ParkingSettings, Settings
 from stickyproxy.core.tunnels import End
@@ -431,7 +432,7 @@ class Parked(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("stickyproxy.dataplane.parkable_legs._LONGEST_BYTES", 1000)
+        self.patch.setattr("stickyproxy.dataplane.parkable_legs.LONGEST_SENT_BYTES", 1000)
         self.patch.setattr("stickyproxy.dataplane.tunnel.unsent_bytes", lambda wire: wire.get_write_buffer_size())
         self.world = World()
         self.pages: list[Page] = []

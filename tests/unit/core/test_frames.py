@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from stickyproxy.core.frames import HEARTBEAT_BYTES, FrameTracker
+from stickyproxy.core.frames import CONTROL, HEARTBEAT_BYTES, NO_FRAME, FrameTracker, frame_end
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
@@ -24,6 +24,39 @@ def tracker(data: bytes, *, masked: bool = False) -> FrameTracker:
     found = FrameTracker(masked=masked)
     found.feed(data)
     return found
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+@pytest.mark.parametrize("at", [0, 3])
+def test_an_end_is_found_as_soon_as_the_head_is_whole(size: int, masked: bool, at: int) -> None:
+    data = bytes(at) + frame(BINARY, bytes(size), masked=masked)
+    head = len(data) - size
+    for there in range(at, head):
+        assert frame_end(data[:there], at, masked=masked) == 0
+    for there in (head, min(head + 1, len(data)), len(data)):
+        assert frame_end(data[:there], at, masked=masked) == len(data)
+    assert frame_end(bytearray(data) + b"\xff", at, masked=masked) == len(data)
+
+
+@pytest.mark.parametrize("first", range(256))
+def test_a_first_byte_is_judged_as_soon_as_it_is_there(first: int) -> None:
+    opcode = first & 0x0F
+    good = not first & 0x30 and opcode in (TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG)
+    good = good and (first >= 0x80 or opcode not in (CLOSE, PING, PONG))
+    assert frame_end(bytes((first,)), 0, masked=False) == (0 if good else NO_FRAME)
+    assert frame_end(bytes((first, 5)), 0, masked=False) == (7 if good else NO_FRAME)
+    if good:
+        assert bool(first & CONTROL) is (opcode in (CLOSE, PING, PONG))
+
+
+@pytest.mark.parametrize(
+    ("data", "masked"),
+    [(b"\x82\x05", True), (b"\x82\x85", False), (b"\x89\x7e", False), (b"\x88\xff", True), (b"\x82\x7f\x80", False)],
+)
+def test_what_cannot_be_a_head_is_none_before_it_is_whole(data: bytes, masked: bool) -> None:
+    assert frame_end(data, 0, masked=masked) == NO_FRAME
+    assert frame_end(data + bytes(20), 0, masked=masked) == NO_FRAME
 
 
 def test_a_fresh_stream_stands_between_messages() -> None:

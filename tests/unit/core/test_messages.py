@@ -298,6 +298,12 @@ def test_what_cannot_be_followed_comes_out_as_it_came(name: str, size: int) -> N
     assert cutter.feed(b"more") == [(b"more", False)]
 
 
+def test_a_first_byte_that_cannot_be_a_frames_waits_for_no_second() -> None:
+    cutter = Cutter(masked=False, most=MOST)
+    assert cutter.feed(frame(b"a") + b"\x83") == [(frame(b"a"), True), (b"\x83", False)]
+    assert cutter.lost
+
+
 def test_given_up_it_gives_back_what_it_held() -> None:
     cutter = Cutter(masked=False, most=MOST)
     assert cutter.feed(frame(b"abc", final=False) + b"\x00") == []

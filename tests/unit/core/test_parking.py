@@ -125,19 +125,46 @@ def offered(raw: bytes) -> list[bytes]:
         (("permessage-deflate; client_max_window_bits",), [DEFLATE + b"; client_max_window_bits"]),
         (("PerMessage-Deflate; Client_Max_Window_Bits",), [DEFLATE + b"; client_max_window_bits"]),
         (("permessage-deflate; server_no_context_takeover",), [DEFLATE]),
-        (("x-other, permessage-deflate; x=\"a;b\"",), [DEFLATE]),
-        (("x-other", "permessage-deflate; client_max_window_bits"), [DEFLATE + b"; client_max_window_bits"]),
+        (("permessage-deflate;client_no_context_takeover ;server_no_context_takeover",), [DEFLATE]),
         (("permessage-deflate", "permessage-deflate"), [DEFLATE]),
+        (("permessage-deflate; client_max_window_bits, permessage-deflate",), [DEFLATE + b"; client_max_window_bits"]),
         (("x-webkit-deflate-frame",), []),
-        (("permessage-deflate; server_max_window_bits=10",), []),
-        (("permessage-deflate; client_max_window_bits = 10",), []),
-        (('permessage-deflate; server_max_window_bits="10", permessage-deflate',), []),
+        (("x-webkit-deflate-frame; max_window_bits=12, permessage-deflate",), [DEFLATE]),
+        (("x-webkit-deflate-frame", "permessage-deflate; client_max_window_bits"),
+         [DEFLATE + b"; client_max_window_bits"]),
         (("",), []),
+        ((", permessage-deflate,",), [DEFLATE]),
     ],
 )  # fmt: skip
 def test_compression_is_offered_only_message_by_message(extensions: tuple[str, ...], expected: list[bytes]) -> None:
-    assert offered(offer_stateless(head(*extensions))) == expected
-    assert offered(offer_stateless(head(*extensions, name="SEC-WEBSOCKET-EXTENSIONS"))) == expected
+    for name in ("Sec-WebSocket-Extensions", "SEC-WEBSOCKET-EXTENSIONS"):
+        raw = offer_stateless(head(*extensions, name=name))
+        assert raw is not None
+        assert offered(raw) == expected
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        ("permessage-deflate; server_max_window_bits=10",),
+        ("permessage-deflate; client_max_window_bits=10",),
+        ("permessage-deflate; client_max_window_bits = 10",),
+        ('permessage-deflate; server_max_window_bits="10", permessage-deflate',),
+        ("permessage-deflate", "permessage-deflate; server_no_context_takeover; server_max_window_bits=9"),
+        ('permessage-deflate; x="a;b"',),
+        ('permessage-deflate; x="a, permessage-deflate"',),
+        ("permessage-deflate;",),
+        ("permessage-deflate; server_no_context_takeover=1",),
+        ("x-other",),
+        ("x-other, permessage-deflate",),
+        ("permessage-deflate; client_max_window_bits", "x-other; a=1"),
+        ("xpermessage-deflate",),
+        ("x-webkit-deflate-frames",),
+    ],
+)
+def test_an_offer_with_more_conditions_cannot_be_made_message_by_message(extensions: tuple[str, ...]) -> None:
+    assert offer_stateless(head(*extensions)) is None
+    assert offer_stateless(head(*extensions, name="SEC-WEBSOCKET-EXTENSIONS")) is None
 
 
 SERVER_ONLY = "permessage-deflate; server_no_context_takeover"

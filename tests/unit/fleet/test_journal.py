@@ -58,7 +58,7 @@ async def test_workers_that_tell_the_same_within_a_second_make_one_event(monkeyp
     journal.listen(told.put_nowait)
     journal.gather([MOVED, Happening(Kind.DRAIN, "green")])
     journal.gather([MOVED, MOVED])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         events = [await told.get(), await told.get()]
     assert [(e.kind, e.count, e.pages) for e in events] == [(Kind.MOVED, 3, 3), (Kind.DRAIN, 1, 0)]
     journal.gather([MOVED])
