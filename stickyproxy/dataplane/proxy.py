@@ -27,6 +27,7 @@ from stickyproxy.core.health import Readiness, readiness
 from stickyproxy.core.limits import Limit, moves
 from stickyproxy.core.news import News
 from stickyproxy.core.pages import Pages
+from stickyproxy.core.past import Past
 from stickyproxy.core.places import Places, connections_for
 from stickyproxy.core.plane import Report
 from stickyproxy.core.reloads import ReloadGuard
@@ -55,9 +56,6 @@ from stickyproxy.dataplane.sweep import Sweep
 from stickyproxy.dataplane.tls import Wire
 from stickyproxy.dataplane.tunnel import Tunnel
 
-PAST_LIMIT = 1000
-"""Most names of backends that have gone."""
-
 STANDARD_OUTPUT = 1
 
 LAG_SWEEPS = 10
@@ -84,7 +82,7 @@ class Proxy:
         self.response_reader = ResponseReader()
         self.happenings = Gathering()
         self.on_happenings: Callable[[list[Happening]], None] | None = None
-        self.past: dict[str | bytes, str] = {}  # names of backends that have gone, by identity and by token
+        self._past = Past()
         self.failures = Failures(settings, self.counters, self.time, self.log, random, self.happenings)
         self.balancer = self.failures.balancer
         self.hashing = settings.affinity.hash_key is not None
@@ -158,7 +156,7 @@ class Proxy:
             else:
                 pool.close()
                 del self.pools[identity]
-        self._remember_gone(snapshot)
+        self._past.replaced(self.snapshot, snapshot)
         self.counters.retain(snapshot.by_identity)
         for backend in snapshot.backends:
             self.counters.tally(backend.identity)
@@ -167,17 +165,9 @@ class Proxy:
         self._snapshot_change.set()
         self._snapshot_change = asyncio.Event()
 
-    def _remember_gone(self, following: Snapshot) -> None:
-        """Keep the names of those that are listed no more, for events about whom they had."""
-        for key, name in self.snapshot.names():
-            if key not in following:
-                self.past[key] = name
-        while len(self.past) > PAST_LIMIT:
-            del self.past[next(iter(self.past))]
-
     def name_of(self, key: str | bytes) -> str:
         """Name the backend of an identity or a token, be it of the past; empty where it is not known."""
-        return self.snapshot.name_of(key) or self.past.get(key, "")
+        return self.snapshot.name_of(key) or self._past.name_of(key)
 
     async def snapshot_change(self, timeout_s: float) -> None:
         """Wait for the next snapshot, for so long at the most."""

@@ -9,7 +9,7 @@ import pytest
 
 from stickyproxy.core.settings import Settings, TimeSettings
 
-from .harness import CHUNKED, Clock, Peer, Stage, hello, request, response, soon
+from .harness import CHUNKED, Clock, Peer, Stage, eventually, hello, request, response, soon
 from .test_streaming import MB, SMALL, Pump
 
 pytestmark = pytest.mark.both_loops
@@ -58,11 +58,14 @@ async def test_a_slow_second_request_is_a_408_too(stage: Stage) -> None:
 
 @pytest.mark.parametrize("asked_before", [False, True])
 async def test_a_silent_connection_is_closed_without_a_word(stage: Stage, asked_before: bool) -> None:
-    running = await stage.proxy(await stage.backend(hello), settings=times(idle_s=0.1))
+    running = await stage.proxy(await stage.backend(hello), settings=times(idle_s=60.0))
+    clock = Clock(running)
     client = await running.client()
+    await running.downstream()
     if asked_before:
         client.send(request())
         await client.message()
+    clock.moves(61.0)
     assert await client.rest() == b""
     await running.quiet()
     assert not +running.proxy.counters.faults
@@ -83,11 +86,13 @@ async def test_a_connection_that_is_used_is_not_idle(stage: Stage) -> None:
 @pytest.mark.parametrize("kind", ["Content-Length: 10", CHUNKED])
 async def test_a_body_that_stops_is_a_408(stage: Stage, kind: str) -> None:
     backend = await stage.backend()
-    running = await stage.proxy(backend, settings=times(body_s=0.1))
+    running = await stage.proxy(backend, settings=times(body_s=60.0))
+    clock = Clock(running)
     client = await running.client()
     client.send(request("POST / HTTP/1.1", kind) + b"5\r\n")
     upstream = await backend.accepted()
     await upstream.head()
+    clock.moves(61.0)
     message = await client.message()
     assert (message.status, message.reason, message.get("connection")) == (408, "body-timeout", "close")
     await upstream.gone()
@@ -113,12 +118,13 @@ async def test_a_body_that_comes_slowly_is_not_cut_off(stage: Stage) -> None:
 
 async def test_an_answer_may_take_longer_than_a_body(stage: Stage) -> None:
     backend = await stage.backend()
-    running = await stage.proxy(backend, settings=times(body_s=0.1, head_s=0.1, idle_s=0.1))
+    running = await stage.proxy(backend, settings=times(body_s=10.0, head_s=10.0, idle_s=10.0, response_s=60.0))
+    clock = Clock(running)
     client = await running.client()
     client.send(request("POST / HTTP/1.1", body=b"x"))
     upstream = await backend.accepted()
     await upstream.head()
-    await asyncio.sleep(0.4)
+    await clock.passes(59.0)
     upstream.send(response(body=b"at last"))
     assert (await client.message()).body == b"at last"
 
@@ -233,13 +239,15 @@ async def test_a_held_request_is_bound_by_the_hold_alone(stage: Stage) -> None:
 
     backend = await stage.backend(hello)
     await backend.stop_listening()
-    short = TimeSettings(sweep_s=0.02, head_s=0.05, body_s=0.05, idle_s=0.05, response_s=5)
+    short = TimeSettings(sweep_s=0.02, head_s=10.0, body_s=10.0, idle_s=10.0, response_s=10.0)
     running = await stage.proxy(
-        backend.at(Phase.PAUSED), settings=Settings(times=short, affinity=AffinitySettings(hold_s=5))
+        backend.at(Phase.PAUSED), settings=Settings(times=short, affinity=AffinitySettings(hold_s=60.0))
     )
+    clock = Clock(running)
     client = await running.client()
     client.send(request("POST / HTTP/1.1", body=b"patient"))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: running.proxy.counters.dials, "it is tried")
+    await clock.passes(40.0)
     await backend.start()
     running.apply(backend.at())
     assert (await client.message()).status == 200

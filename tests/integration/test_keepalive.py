@@ -6,6 +6,7 @@ import pytest
 
 from .harness import (
     CHUNKED,
+    Clock,
     Message,
     Stage,
     chunked,
@@ -276,12 +277,12 @@ async def test_the_same_headers_on_one_connection_are_judged_anew_for_another_co
 
 
 async def test_idle_backend_connections_are_closed_before_the_backend_does_it(stage: Stage) -> None:
-    from stickyproxy.core.settings import Settings, TimeSettings
-
     backend = await stage.backend(hello)
-    running = await stage.proxy(backend, settings=Settings(times=TimeSettings(sweep_s=0.05, upstream_idle_s=0.1)))
+    running = await stage.proxy(backend)
+    clock = Clock(running)
     await running.ask(request())
     assert running.idle == 1
+    clock.moves(running.proxy.times.upstream_idle_s + 1)
     await eventually(lambda: running.idle == 0, "the idle connection is closed")
     await eventually(lambda: backend.peers[0].reader.at_eof(), "the backend sees the end")
     assert (await running.ask(request())).status == 200

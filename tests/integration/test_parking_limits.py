@@ -11,7 +11,7 @@ from stickyproxy.core.settings import Settings, TimeSettings
 from stickyproxy.dataplane.dispersal import Watch
 from tests.fakes.websocket import KEY, PING, PONG, client, frame, server
 
-from .harness import Stage, eventually, settles, soon, turns
+from .harness import QUICK, Stage, eventually, settles, soon, turns
 from .parking import PARKING, End, Name, Page, beat, click, open_page, open_socket, parking, update
 from .test_parking import IMPLICIT, one
 from .test_streaming import ENOUGH, MB, SMALL
@@ -164,6 +164,7 @@ async def test_a_browser_that_takes_nothing_for_long_is_cut_off_and_its_page_par
     count = await stall(page)
     await page.parked()
     assert page.running.proxy.admission.places.taken == 0
+    page.running.proxy.times = QUICK
     browser = await page.back()
     await browser.catches_up(*map(large, range(count)))
     await beat(page, browser)

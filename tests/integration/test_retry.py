@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from stickyproxy.core.settings import Settings
 from stickyproxy.dataplane import sending
 from stickyproxy.dataplane.upstream import Upstream
 
@@ -177,13 +176,14 @@ async def test_who_has_been_told_of_the_time_out_is_not_answered_by_the_second_t
 ) -> None:
     """The deadline runs on while the second try connects, whose answer would be taken for that of the next request."""
     backend = await stage.backend()
-    running = await stage.proxy(backend, settings=Settings(times=replace(QUICK, response_s=0.3)))
+    running = await stage.proxy(backend)
     client = await running.client()
     client.send(request())
     upstream = await backend.accepted()
     await upstream.head()
     upstream.send(response())
     await client.message()
+    running.proxy.times = replace(QUICK, response_s=0.3)
     gate, connect = asyncio.Event(), sending.dial
 
     async def dial(*arguments: Any) -> Upstream:

@@ -335,6 +335,7 @@ async def test_a_broken_hello_is_closed_and_counted(stage: Stage, authority: Aut
     await client.gone()
     await running.quiet()
     assert sum(running.proxy.counters.handshakes.values()) == 1
+    running.proxy.times = QUICK
     good = await hand(running, authority)  # whatever came before is nobody else's
     good.send(request())
     await good.until(b"hello")

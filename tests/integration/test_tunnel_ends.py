@@ -10,7 +10,7 @@ import pytest
 from stickyproxy.core.backends import Phase
 from stickyproxy.core.settings import Settings, TimeSettings
 
-from .harness import Peer, RawBackend, Running, Stage, eventually, hello, request, response, soon
+from .harness import Clock, Peer, RawBackend, Running, Stage, eventually, hello, request, response, soon
 from .test_streaming import MB, SMALL
 from .test_tunnel import tunnel
 from .workers import children, client_at, metrics, told, workers
@@ -205,7 +205,8 @@ async def test_a_page_that_comes_back_to_its_backend_is_counted_with_its_gap(sta
 
 async def test_a_page_whose_backend_is_gone_comes_back_to_another(stage: Stage) -> None:
     backend, other = await stage.backend(), await stage.backend()
-    running = await stage.proxy(backend, other, settings=SOON_LOST)
+    running = await stage.proxy(backend, other)
+    clock = Clock(running)
     await cut(running, backend)
     running.apply(other.at())
     client = await running.client()
@@ -214,6 +215,7 @@ async def test_a_page_whose_backend_is_gone_comes_back_to_another(stage: Stage) 
     assert back(running) == {(False, True): 1}
     client.close()
     await upstream.gone()
+    clock.moves(running.proxy.times.lost_s + 1)
     await eventually(lambda: not len(running.proxy.absences), "it is given up, since its user left")
     assert not +running.proxy.counters.lost
 
