@@ -9,12 +9,15 @@ from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from stickyproxy.core.backends import Phase
 from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.nicegui import asks_implicitly
 from stickyproxy.core.parking import PATIENCE_S, Release, read_who
 from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.keeping import Keeping
 from stickyproxy.dataplane.parkable import ParkableTunnel
+from stickyproxy.dataplane.reopenable import Reopenable
+from stickyproxy.dataplane.reopening import Reopening
 from stickyproxy.dataplane.tunnel import LINGER_S
 
 if TYPE_CHECKING:
@@ -89,7 +92,7 @@ class Parking:
         thought to be there tells that this one is gone.
         """
         tunnel, who = self._pages.get(page), read_who(target)
-        if tunnel is None or who is None or not tunnel.can_park:
+        if tunnel is None or who is None or not tunnel.can_return:
             return None
         implicit = asks_implicitly(target)
         if (implicit or who.document) and who.document != tunnel.who.document:
@@ -105,7 +108,7 @@ class Parking:
         polls again and again can do nothing else, and goes on as without parking.
         """
         tunnel, who = self._pages.get(page), read_who(target)
-        if tunnel is None or who is None or not tunnel.can_park or who.document not in (b"", tunnel.who.document):
+        if tunnel is None or who is None or not tunnel.can_return or who.document not in (b"", tunnel.who.document):
             return False
         polls = self._refused_polls[tunnel] = self._refused_polls.get(tunnel, 0) + 1
         if polls > _REFUSED_POLLS:
@@ -176,6 +179,19 @@ class Parking:
         if self._tabs.get(tunnel.who.tab) is tunnel:
             del self._tabs[tunnel.who.tab]
 
+    # Backends that close the sockets of the parked.
+
+    def may_reopen(self, tunnel: Reopenable) -> bool:
+        """Say whether a page's backend may be asked for another socket: it is listed, and not about to go."""
+        backend = self._proxy.snapshot.by_identity.get(tunnel.identity)
+        return backend is not None and backend.phase is not Phase.DRAINING
+
+    def reopen(self, tunnel: Reopenable, number: int) -> None:
+        """Ask for another socket; number: of the message that is to be the first there."""
+        before = tunnel.reopening
+        tunnel.reopening = Reopening(self._proxy, tunnel, number, before.ended_at if before is not None else 0.0)
+        self._proxy.buffered.hold(tunnel, 0)
+
     # Ends.
 
     def let_go(self, tunnel: Keeping, reason: Release) -> None:
@@ -228,7 +244,7 @@ class Parking:
         for tunnel in [t for t in self.away if identity in (None, t.identity)]:
             self.let_go(tunnel, Release.DRAIN)
 
-    def backend_lost(self, tunnel: ParkableTunnel) -> None:
+    def backend_lost(self, tunnel: Keeping) -> None:
         """Hear that the backend has ended a parked page's tunnel, or is gone."""
         if tunnel in self.away:
             self._proxy.counters.parked_releases[Release.BACKEND.value] += 1

@@ -26,8 +26,9 @@ from stickyproxy.core.nicegui import (
     read_route,
     read_token,
 )
-from stickyproxy.core.parking import Who, agree_stateless, is_stateless, read_extensions, read_who
+from stickyproxy.core.parking import Who, agree_stateless, is_stateless, offer_stateless, read_extensions, read_who
 from stickyproxy.core.reloads import YOUNG_S
+from stickyproxy.core.reopening import Asked
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.parkable import ParkableTunnel
@@ -235,7 +236,8 @@ class Steering:
         extensions = read_extensions(head)
         if not is_stateless(extensions):
             return head, None
-        return head, partial(ParkableTunnel.prepare, parking=parking, who=who, extensions=extensions)
+        asked = Asked(self._head.line + offer_stateless(self._head.fields.upstream))
+        return head, partial(ParkableTunnel.prepare, parking=parking, who=who, extensions=extensions, asked=asked)
 
     def tunnel_made(self, tunnel: Tunnel, pick: Pick, handshake: Handshake | None) -> None:
         """Hear that a backend has accepted the WebSocket; whether it has the page shows in the handshake."""

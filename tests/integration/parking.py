@@ -97,6 +97,11 @@ class End:
         """Build a frame of this end's."""
         return frame(payload, opcode, key=KEY if self.masks else None, final=final)
 
+    def leaves(self) -> None:
+        """End the socket on purpose, as an app does that disconnects a page, or a page that is done."""
+        self.say(b"41")
+        self.peer.close()
+
     def close_frame(self, code: int | None = None) -> None:
         """Send a Close frame."""
         self.peer.send(close(code, key=KEY if self.masks else None))
@@ -212,6 +217,7 @@ class Page:
 
     async def ends(self) -> None:
         """End both sides, and see that nothing is left."""
+        await self.backend.stop_listening()
         self.browser.peer.close()
         self.app.peer.close()
         await self.running.quiet()
