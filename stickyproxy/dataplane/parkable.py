@@ -30,12 +30,9 @@ _LONGEST_GREETING = 4096
 
 
 class ParkableTunnel(Reopenable):
-    """The tunnel of a NiceGUI page's socket with `--park`.
+    """The tunnel of a NiceGUI page's socket with `--park`."""
 
-    `extensions`: the line that was agreed on.
-    """
-
-    __slots__ = ("_awaited", "_goodbye", "_owed", "extensions")
+    __slots__ = ("_awaited", "_goodbye", "_owed")
 
     client_leg = ClientLeg
     backend_leg = BackendLeg

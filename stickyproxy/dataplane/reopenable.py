@@ -17,11 +17,15 @@ _CLOSED, _CLIENT_CLOSED = b"\x88\x00", b"\x88\x80\x00\x00\x00\x00"
 
 
 class Reopenable(Keeping):
-    """A tunnel that can go on by another leg of its backend's; `asked`: how its socket was asked for."""
+    """A tunnel that can go on by another leg of its backend's.
 
-    __slots__ = ("_ping", "asked")
+    `asked`: how its socket was asked for. `extensions`: the line that was agreed on.
+    """
+
+    __slots__ = ("_ping", "asked", "extensions")
 
     asked: Asked
+    extensions: bytes
 
     # What `ParkableTunnel` says.
 

@@ -18,8 +18,8 @@ from stickyproxy.core.reopening import ANSWER_S, BEGIN_S, PAUSE_S, RETRY_S, Prog
 from stickyproxy.dataplane.dial import ExhaustedError, UnreachableError, dial
 
 if TYPE_CHECKING:
-    from stickyproxy.dataplane.reopenable import Reopenable
     from stickyproxy.dataplane.proxy import Proxy
+    from stickyproxy.dataplane.reopenable import Reopenable
     from stickyproxy.dataplane.takeover import Takeover
 
 

@@ -80,9 +80,9 @@ def main() -> None:
     async def block(seconds: float, beat: bool = False) -> str:
         """Stand still as an app does whose handler blocks; beat: from right after a heartbeat was sent."""
         sockets = core.sio.eio.sockets
-        while beat and not any(socket.last_ping for socket in sockets.values()):
+        while beat and not any(socket.last_ping for socket in sockets.values()):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0)
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251 - as it should not be done
         return "over"
 
     @app.get("/small")
