@@ -72,8 +72,8 @@ def switch(extensions: str = "", accept: str = SEC_ACCEPT) -> bytes:
 
 
 def update(number: int, more: str = "") -> bytes:
-    """Build a packet of the app's outbox."""
-    return f'42["update",{{"_id":{number},"text":"{more}"}}]'.encode()
+    """Build a packet of the app's outbox, which puts the number in last."""
+    return f'42["update",{{"text":"{more}","_id":{number}}}]'.encode()
 
 
 def click(number: int) -> bytes:
@@ -222,12 +222,16 @@ class Page:
         peer = await self.backend.accepted()
         return await peer.head(), End(peer, masks=False, compressed=self.app.compressed)
 
+    def accept(self, asked: Message) -> None:
+        """Accept the other socket."""
+        key = asked.get("sec-websocket-key") or ""
+        self.app.peer.send(switch(DEFLATE if self.app.compressed else "", accept_key(key.encode()).decode()))
+        self.app.say(REOPENED)
+
     async def reopened(self, following: int, *texts: bytes) -> Message:
         """Give the page another socket, which is asked for from the message `following` on, and say something there."""
         asked, self.app = await self.asked_again()
-        accept = accept_key((asked.get("sec-websocket-key") or "").encode()).decode()
-        self.app.peer.send(switch(self.asked.get("sec-websocket-extensions") or "", accept))
-        self.app.say(REOPENED)
+        self.accept(asked)
         await self.app.hears(b"40")
         self.app.say(RECONNECTED)
         if not self.name.implicit:

@@ -20,7 +20,9 @@ from stickyproxy.core.reopening import (
 from tests.fakes.websocket import CONTINUATION, TEXT, close, frame, server
 
 LINE = b"GET /_nicegui_ws/socket.io/?client_id=c&next_message_id=0&document_id=d&EIO=4&transport=websocket HTTP/1.1"
-FIELDS = b"\r\nHost: app.test\r\nCookie: a=b\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 10.0.0.1"
+FIELDS = (
+    b"\r\nHost: app.test\r\nCookie: a=b\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 10.0.0.1"
+)
 END = b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
 DEFLATE = b"\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -159,7 +161,9 @@ def test_the_event_is_said_again_with_another_number() -> None:
 def answer(*lines: bytes, status: bytes = b"101 Switching Protocols", key: bytes = KEY) -> bytes:
     """Build a backend's answer."""
     accept = b"Sec-WebSocket-Accept: " + accept_key(key)
-    return b"\r\n".join((b"HTTP/1.1 " + status, b"Connection: upgrade", b"upgrade: WebSocket", accept, *lines, b"", b""))
+    return b"\r\n".join(
+        (b"HTTP/1.1 " + status, b"Connection: upgrade", b"upgrade: WebSocket", accept, *lines, b"", b"")
+    )
 
 
 def test_the_key_is_answered_as_the_rfc_says() -> None:
