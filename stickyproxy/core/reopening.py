@@ -15,7 +15,7 @@ from typing import Final
 
 from stickyproxy.core.faults import HeadError
 from stickyproxy.core.messages import CLOSE, CONTROL, accept_key, client_frame, read_text
-from stickyproxy.core.parking import PONG, agree_stateless, read_extensions
+from stickyproxy.core.parking import PONG, Who, agree_stateless, read_extensions, read_handshake, read_who
 from stickyproxy.core.request import drop_fields
 from stickyproxy.core.response import parse_response_head
 
@@ -44,7 +44,27 @@ _NUMBER = re.compile(rb'"_id":\s*([0-9]{1,15})\s*\}\s*\]\Z')  # it is put in las
 _NEXT_IN_QUERY = re.compile(rb"([?&]next_message_id=)([0-9]{1,15})(?=[& ])")
 _NEXT_IN_EVENT = re.compile(rb'("next_message_id":\s*)([0-9]{1,15})')
 _HANDSHAKE = re.compile(rb"42([0-9]+)\[")
-_WEBSOCKET_FIELDS: Final = (b"sec-websocket-key",)
+_RENEWED: Final = (b"sec-websocket-key",)
+
+_LEVEL: Final = 1  # the others make it hardly smaller
+
+_USUAL: Final = (
+    b'42["handshake",{"client_id":"","document_id":"","tab_id":"","old_tab_id":null,"next_message_id":0}]'
+    b"Accept-Language: de-DE,de;q=0.9,en-US;q=0.8,en;q=0.7\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nUser-Agent: "
+    b"Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 "
+    b"Mobile/15E148 Safari/604.1 (Macintosh; Intel Mac OS X 10_15_7) (X11; Linux x86_64; rv:140.0) Gecko/20100101 "
+    b"Firefox/140.0 Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile "
+    b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 "
+    b"Edg/140.0.0.0\r\nGET /_nicegui_ws/socket.io/?client_id=&next_message_id=0&implicit_handshake=true&document_id=&"
+    b"tab_id=&old_tab_id=null&EIO=4&transport=websocket HTTP/1.1\r\nSec-WebSocket-Extensions: permessage-deflate; "
+    b"server_no_context_takeover; client_no_context_takeover; client_max_window_bits\r\nHost: \r\nPragma: no-cache\r\n"
+    b"Cache-Control: no-cache\r\nOrigin: https://\r\nSec-WebSocket-Version: 13\r\nSec-Fetch-Dest: empty\r\n"
+    b"Sec-Fetch-Mode: websocket\r\nSec-Fetch-Site: same-origin\r\nCookie: session=eyJpZCI6IC\r\n"
+    b"X-Forwarded-For: 10.0.\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: \r\nX-Real-IP: \r\n"
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+)
+"""What such requests are made of, so that only the rest takes memory."""
+
 _LONGEST_GREETING: Final = 4096
 _CONNECT: Final = b"40"
 
@@ -73,30 +93,52 @@ def read_next_number(said: bytes) -> int:
     return int(found[2]) if found else UNKNOWN
 
 
-class Asked:
-    """How a page asked for its socket, to be asked once more: in few bytes, as every open page has one.
+def pack(head: bytes, event: bytes = b"") -> bytes:
+    """Keep how a page asked for its socket in few bytes, as each open page has to.
 
-    head: of its request. `number`: which message it wanted first, by its query. `handshake`: the event by which it said
-    who it is, for NiceGUI before 3.6; empty where the query does.
+    head: of its request, to the empty line inclusive. event: the packet by which it said who it is, for NiceGUI before
+    3.6, where the query does not.
     """
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, _USUAL)
+    return packer.compress(head + event) + packer.flush()
 
-    __slots__ = ("_head", "handshake", "number")
 
-    def __init__(self, head: bytes) -> None:
-        self._head = zlib.compress(head[:-4], 1)
-        self.handshake = b""
-        self.number = read_next_number(head[: head.index(b"\r\n")])
+def unpack(asked: bytes) -> tuple[bytes, bytes]:
+    """Give head and event again."""
+    unpacker = zlib.decompressobj(-15, _USUAL)
+    head, end, event = unpacker.decompress(asked).partition(b"\r\n\r\n")
+    return head + end, event
 
-    def request(self, number: int, key: bytes) -> bytes:
-        """Build the request; number: of the message to begin with; key: a new `Sec-WebSocket-Key`."""
-        line, _, fields = zlib.decompress(self._head).partition(b"\r\n")
-        line = _NEXT_IN_QUERY.sub(rb"\g<1>%d" % number, line)
-        fields = drop_fields(b"\r\n" + fields, _WEBSOCKET_FIELDS)
-        return b"%b%b\r\nSec-WebSocket-Key: %b\r\n\r\n" % (line, fields, key)
 
-    def event(self, number: int) -> bytes:
-        """Give the handshake's packet; number: as in `request`."""
-        return _NEXT_IN_EVENT.sub(rb"\g<1>%d" % number, self.handshake)
+def with_event(asked: bytes, event: bytes) -> bytes:
+    """Keep the event, too, by which an older page has said who it is."""
+    return pack(unpack(asked)[0], event)
+
+
+def who_asked(asked: bytes) -> Who:
+    """Say whose socket was asked for, as far as its page has said it."""
+    head, event = unpack(asked)
+    said = read_handshake(event)
+    return said[1] if said is not None else read_who(head.split(b" ", 2)[1]) or Who(b"", b"")
+
+
+def number_asked(asked: bytes) -> int:
+    """Say which message the page asked for; UNKNOWN where it has not."""
+    head, event = unpack(asked)
+    return read_next_number(event or head.partition(b"\r\n")[0])
+
+
+def ask_again(asked: bytes, number: int, key: bytes) -> tuple[bytes, bytes]:
+    """Build the request for another socket, and the event to say there; empty where it is none.
+
+    number: of the message to begin with. key: a new `Sec-WebSocket-Key`.
+    """
+    head, event = unpack(asked)
+    line, _, fields = head[:-4].partition(b"\r\n")
+    line = _NEXT_IN_QUERY.sub(rb"\g<1>%d" % number, line)
+    fields = drop_fields(b"\r\n" + fields, _RENEWED)
+    request = b"%b%b\r\nSec-WebSocket-Key: %b\r\n\r\n" % (line, fields, key)
+    return request, _NEXT_IN_EVENT.sub(rb"\g<1>%d" % number, event)
 
 
 def is_accepted(head: bytes, key: bytes, extensions: bytes) -> bool:

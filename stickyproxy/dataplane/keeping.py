@@ -7,7 +7,7 @@ what was kept, or its backend is read no more until its browser takes what waits
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.parking import Release, Tail, Who
-from stickyproxy.core.reopening import UNKNOWN
+from stickyproxy.core.reopening import UNKNOWN, number_asked, who_asked
 from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg, ParkableLeg
 from stickyproxy.dataplane.tunnel import Tunnel
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stickyproxy.dataplane.parking import Parking
     from stickyproxy.dataplane.reopening import Reopening
 
-_APART = b" "
 _UNCOUNTED_BYTES = 4096
 """Of messages that went straight through, before they are counted as kept."""
 
@@ -23,49 +22,45 @@ _UNCOUNTED_BYTES = 4096
 class Keeping(Tunnel):
     """A tunnel that keeps what its browser may not have received.
 
-    `tail`: that; None where it is nothing. `opening`: of its Engine.IO session (`read_opening`), None until it has
-    come. `followed`: what passes is understood. `away_since`: when the browser was found to be away, 0 while it is
-    there. `departed`: its leg has ended. `parking` is told of what is kept. `number`: of the app's message that follows
-    those which the browser has acknowledged, or all that are kept; UNKNOWN where some went by that were not kept.
+    `asked`: how its socket was asked for (`pack`), which says whose it is; `identified`: it does so by now. `tail`:
+    what is kept; None where it is nothing. `opening`: of its Engine.IO session (`read_opening`), None until it has come.
+    `followed`: what passes is understood. `away_since`: when the browser was found to be away, 0 while it is there.
+    `departed`: its leg has ended. `parking` is told of what is kept. `number`: of the app's message that follows those
+    which the browser has acknowledged, or all that are kept; UNKNOWN where some went by that were not kept.
     `reopening`: the way to another socket of the backend's, if there has ever been one.
     """
 
     __slots__ = (
-        "_flowing", "_reading_paused", "_who", "away_since", "departed", "followed", "number", "opening", "parking",
-        "reopening", "tail",
+        "_flowing", "_reading_paused", "asked", "away_since", "departed", "followed", "identified", "number", "opening",
+        "parking", "reopening", "tail",
     )  # fmt: skip
 
     upstream: BackendLeg | None
     downstream: ClientLeg | None
 
-    def begin_keeping(self, parking: "Parking", who: Who) -> None:
+    def begin_keeping(self, parking: "Parking", asked: bytes) -> None:
         """Begin; called before anything has passed."""
         self.parking = parking
-        self.who = who
+        self.said_who(asked)
         self.opening: bytes | None = None
         self.tail: Tail | None = Tail(fresh=True)
         self.away_since = 0.0
         self.departed = False
         self.followed = True
-        self.number = UNKNOWN
         self.reopening: Reopening | None = None
         self._flowing = True  # what comes is given to the browser's connection at once
         self._reading_paused = False  # of the backend's leg
 
+    def said_who(self, asked: bytes) -> None:
+        """Take in what the page has said of itself."""
+        self.asked = asked
+        self.identified = bool(self.who.document)
+        self.number = number_asked(asked)
+
     @property
     def who(self) -> Who:
-        """Give the document and the tab that the socket belongs to, as far as it is known."""
-        document, _, tab = self._who.partition(_APART)
-        return Who(document, tab)
-
-    @who.setter
-    def who(self, who: Who) -> None:
-        self._who = who.document + _APART + who.tab  # in one piece it takes half the memory
-
-    @property
-    def identified(self) -> bool:
-        """Say whether its document is known."""
-        return not self._who.startswith(_APART)
+        """Give the document and the tab that the socket belongs to, as far as it is known; not for every message."""
+        return who_asked(self.asked)
 
     def review(self) -> None:
         """Judge anew which messages can go straight through; called whenever that may have changed."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.messages import CLOSE, CONTROL, PING, Cutter, close_code, pong_frame, read_text, short_text
-from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
-from stickyproxy.core.reopening import Asked, next_number, read_next_number
+from stickyproxy.core.parking import PONG, Release, Tail, read_handshake, read_opening
+from stickyproxy.core.reopening import next_number, with_event
 from stickyproxy.core.tunnels import read_close
 from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg, ParkableLeg
 from stickyproxy.dataplane.reopenable import Reopenable
@@ -37,12 +37,10 @@ class ParkableTunnel(Reopenable):
     client_leg = ClientLeg
     backend_leg = BackendLeg
 
-    def prepare(self, parking: "Parking", who: Who, extensions: bytes, asked: Asked) -> None:
+    def prepare(self, parking: "Parking", extensions: bytes, asked: bytes) -> None:
         """Begin; called before anything has passed."""
-        self.begin_keeping(parking, who)
-        self.extensions = extensions
-        self.asked = asked
-        self.number = asked.number
+        self.begin_keeping(parking, asked)
+        self.extensions = parking.share(extensions)
         self._awaited = 0  # answers of the browser's to heartbeats
         self._owed = 0  # heartbeats that were answered for the browser, whose answers may still come
         self._goodbye = False
@@ -75,11 +73,8 @@ class ParkableTunnel(Reopenable):
                 self._goodbye |= text == _DISCONNECT
             elif not self.identified and self.opening is not None:
                 packet = read_text(piece, _LONGEST_GREETING) or b""
-                said = read_handshake(packet)
-                if said is not None:
-                    self.who = said[1]
-                    self.asked.handshake = packet
-                    self.number = read_next_number(packet)
+                if read_handshake(packet) is not None:
+                    self.said_who(with_event(self.asked, packet))
                     self.review()
         else:  # whoever is in the middle of a message is there, and must not be spoken for
             self._heard()
@@ -131,7 +126,8 @@ class ParkableTunnel(Reopenable):
             self._backend_controls(piece)
             return
         if self.opening is None:
-            self.opening = self.parking.share(read_opening(read_text(piece, _LONGEST_GREETING) or b""))
+            opening = read_opening(read_text(piece, _LONGEST_GREETING) or b"")
+            self.opening = self.parking.share(opening) if opening is not None else None
             self.followed &= self.opening is not None
         if not self.followed:
             self._lose(piece)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
 
 _SHARED_LIMIT = 256
-"""Openings that are remembered so that sockets share them: one for each setting of a heartbeat among the apps."""
+"""Openings and lines of extensions that are remembered so that sockets share them: one for each setting among the apps,
+and for each kind of browser."""
 
 _LET_GO_AT_ONCE = 64
 
@@ -55,17 +56,17 @@ class Parking:
         self._pages: dict[bytes, ParkableTunnel] = {}
         self._tabs: dict[bytes, ParkableTunnel] = {}  # of those that are away
         self._refused_polls: dict[Keeping, int] = {}  # of those whose browsers try to come back by polling
-        self._openings: dict[bytes, bytes] = {}
+        self._shared: dict[bytes, bytes] = {}
         self._expected: deque[tuple[float, list[ParkableTunnel]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._over_limit: Counter[Release] = Counter()  # let go at a limit, and not told yet
         self._tell_after = 0.0
 
-    def share(self, opening: bytes | None) -> bytes | None:
+    def share(self, line: bytes) -> bytes:
         """Give an equal value that others have too, where there is one."""
-        if opening is not None and len(self._openings) < _SHARED_LIMIT:
-            return self._openings.setdefault(opening, opening)
-        return self._openings.get(opening, opening) if opening is not None else None
+        if len(self._shared) < _SHARED_LIMIT:
+            return self._shared.setdefault(line, line)
+        return self._shared.get(line, line)
 
     # Sockets that open.
 
@@ -141,8 +142,8 @@ class Parking:
         """Hear that a browser is away."""
         self._proxy.counters.parked += 1
         self.away[tunnel] = None
-        if tunnel.who.tab:
-            self._tabs[tunnel.who.tab] = tunnel
+        if tab := tunnel.who.tab:
+            self._tabs[tab] = tunnel
         if len(self.away) > self.settings.pages:
             self.let_go(next(iter(self.away)), Release.PAGES)
 
@@ -174,10 +175,12 @@ class Parking:
             self._proxy.drains.opened(tunnel)
 
     def _forget_away(self, tunnel: Keeping) -> None:
-        self.away.pop(tunnel, None)
+        if tunnel not in self.away:
+            return
+        del self.away[tunnel]
         self._refused_polls.pop(tunnel, None)
-        if self._tabs.get(tunnel.who.tab) is tunnel:
-            del self._tabs[tunnel.who.tab]
+        if self._tabs.get(tab := tunnel.who.tab) is tunnel:
+            del self._tabs[tab]
 
     # Backends that close the sockets of the parked.
 

@@ -8,7 +8,7 @@ import asyncio
 
 from stickyproxy.core.messages import Cutter
 from stickyproxy.core.parking import Release
-from stickyproxy.core.reopening import UNKNOWN, Asked, Fit, fit, next_number
+from stickyproxy.core.reopening import UNKNOWN, Fit, fit, next_number
 from stickyproxy.core.tunnels import LEAVING_CODES, End
 from stickyproxy.dataplane.keeping import Keeping
 from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg
@@ -17,14 +17,10 @@ _CLOSED, _CLIENT_CLOSED = b"\x88\x00", b"\x88\x80\x00\x00\x00\x00"
 
 
 class Reopenable(Keeping):
-    """A tunnel that can go on by another leg of its backend's.
+    """A tunnel that can go on by another leg of its backend's; `extensions`: the line that was agreed on."""
 
-    `asked`: how its socket was asked for. `extensions`: the line that was agreed on.
-    """
+    __slots__ = ("_ping", "extensions")
 
-    __slots__ = ("_ping", "asked", "extensions")
-
-    asked: Asked
     extensions: bytes
 
     # What `ParkableTunnel` says.

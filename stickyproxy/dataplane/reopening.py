@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from stickyproxy.core.backends import Cause
 from stickyproxy.core.messages import Cutter
-from stickyproxy.core.reopening import ANSWER_S, BEGIN_S, PAUSE_S, RETRY_S, Progress, Redialogue, is_accepted
+from stickyproxy.core.reopening import ANSWER_S, BEGIN_S, PAUSE_S, RETRY_S, Progress, Redialogue, ask_again, is_accepted
 from stickyproxy.dataplane.dial import ExhaustedError, UnreachableError, dial
 
 if TYPE_CHECKING:
@@ -98,9 +98,10 @@ class Reopening:
         finally:
             attempt.drop()
 
-    def ask(self, key: bytes) -> bytes:
-        """Build the request."""
-        return self._tunnel.asked.request(self.number, key)
+    def ask(self, key: bytes) -> tuple[bytes, Redialogue]:
+        """Build the request, and begin to greet the backend."""
+        request, event = ask_again(self._tunnel.asked, self.number, key)
+        return request, Redialogue(event)
 
     def accepts(self, head: bytes, key: bytes) -> bool:
         """Judge the answer to it."""
@@ -109,10 +110,6 @@ class Reopening:
     def new_key(self) -> bytes:
         """Make a `Sec-WebSocket-Key`."""
         return base64.b64encode(self._proxy.random.getrandbits(128).to_bytes(16, "big"))
-
-    def dialogue(self) -> Redialogue:
-        """Begin to greet the backend."""
-        return Redialogue(self._tunnel.asked.event(self.number))
 
     @property
     def most_bytes(self) -> int:
@@ -141,11 +138,11 @@ class _Attempt(asyncio.Protocol):
         self._head = b""
         self._came_bytes = 0
         self._cutter: Cutter | None = None
-        self._dialogue = reopening.dialogue()
         self._given_away = False
         self.outcome: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        request, self._dialogue = reopening.ask(self._key)
         transport.set_protocol(self)
-        transport.write(reopening.ask(self._key))
+        transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of the answer, or of what comes on the new socket."""

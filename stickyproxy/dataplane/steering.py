@@ -28,7 +28,7 @@ from stickyproxy.core.nicegui import (
 )
 from stickyproxy.core.parking import Who, agree_stateless, is_stateless, offer_stateless, read_extensions, read_who
 from stickyproxy.core.reloads import YOUNG_S
-from stickyproxy.core.reopening import Asked
+from stickyproxy.core.reopening import pack
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.parkable import ParkableTunnel
@@ -229,15 +229,15 @@ class Steering:
         head: the lines of its response. Give them as they are to go on, and what makes the tunnel ready; None where it
         cannot be parked.
         """
-        parking, who = self._proxy.parking, self.who
-        if parking is None or who is None:
+        parking = self._proxy.parking
+        if parking is None or self.who is None:
             return head, None
         head = agree_stateless(head)
         extensions = read_extensions(head)
         if not is_stateless(extensions):
             return head, None
-        asked = Asked(self._head.line + offer_stateless(self._head.fields.upstream))
-        return head, partial(ParkableTunnel.prepare, parking=parking, who=who, extensions=extensions, asked=asked)
+        asked = pack(self._head.line + offer_stateless(self._head.fields.upstream))
+        return head, partial(ParkableTunnel.prepare, parking=parking, extensions=extensions, asked=asked)
 
     def tunnel_made(self, tunnel: Tunnel, pick: Pick, handshake: Handshake | None) -> None:
         """Hear that a backend has accepted the WebSocket; whether it has the page shows in the handshake."""

@@ -4,18 +4,23 @@ import time
 import pytest
 
 from stickyproxy.core.messages import accept_key, read_text
-from stickyproxy.core.parking import PONG
+from stickyproxy.core.parking import PONG, Who
 from stickyproxy.core.reopening import (
     UNKNOWN,
-    Asked,
     Fit,
     Progress,
     Redialogue,
+    ask_again,
     fit,
     is_accepted,
     next_number,
+    number_asked,
+    pack,
     read_next_number,
     read_number,
+    unpack,
+    who_asked,
+    with_event,
 )
 from tests.fakes.websocket import CONTINUATION, TEXT, close, frame, server
 
@@ -130,10 +135,10 @@ def test_a_message_that_cannot_be_read_may_hide_a_gap() -> None:
 
 
 def test_the_app_is_asked_with_what_the_page_said_but_for_number_and_key() -> None:
-    asked = Asked(LINE + FIELDS + DEFLATE + END)
-    assert asked.number == 0
-    head = asked.request(52, KEY)
-    assert head == (
+    asked = pack(LINE + FIELDS + DEFLATE + END)
+    assert number_asked(asked) == 0
+    request, said = ask_again(asked, 52, KEY)
+    assert request == (
         LINE.replace(b"next_message_id=0", b"next_message_id=52")
         + FIELDS.replace(b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"")
         + DEFLATE
@@ -142,20 +147,47 @@ def test_the_app_is_asked_with_what_the_page_said_but_for_number_and_key() -> No
         + KEY
         + b"\r\n\r\n"
     )
+    assert said == b""
 
 
 def test_what_a_header_says_of_numbers_is_left_alone() -> None:
     field = b"\r\nReferer: http://app.test/?next_message_id=7&a"
-    head = Asked(LINE + FIELDS + field + END).request(3, KEY)
-    assert field in head
-    assert head.count(b"next_message_id=3&") == 1
+    request, _ = ask_again(pack(LINE + FIELDS + field + END), 3, KEY)
+    assert field in request
+    assert request.count(b"next_message_id=3&") == 1
 
 
 def test_the_event_is_said_again_with_another_number() -> None:
-    asked = Asked(LINE + FIELDS + END)
-    assert asked.event(3) == b""
-    asked.handshake = event(0)
-    assert asked.event(52) == event(0, next_message_id=52)
+    asked = with_event(pack(LINE + FIELDS + END), event(0))
+    assert unpack(asked) == (LINE + FIELDS + END, event(0))
+    assert number_asked(asked) == 45
+    assert ask_again(asked, 52, KEY)[1] == event(0, next_message_id=52)
+
+
+def test_whose_socket_was_asked_for_is_said_by_the_query_or_the_event() -> None:
+    query = LINE.replace(b"document_id=d", b"document_id=e&tab_id=f")
+    assert who_asked(pack(query + END)) == Who(b"e", b"f")
+    assert who_asked(pack(LINE.replace(b"&document_id=d", b"") + END)) == Who(b"", b"")
+    assert who_asked(with_event(pack(LINE.replace(b"&document_id=d", b"") + END), event(0))) == Who(b"d", b"t")
+    assert who_asked(pack(b"GET / HTTP/1.1" + END)) == Who(b"", b"")
+
+
+def test_a_request_as_browsers_make_it_takes_a_third_of_its_bytes() -> None:
+    fields = (
+        b"\r\nHost: app.example.com\r\nPragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 "
+        b"(Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36\r\n"
+        b"Origin: https://app.example.com\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en"
+        b"\r\nCookie: session=eyJpZCI6ICI5ZjFiNWU3Yy0zYTJkLTRjNmUtOGYwYS0xYjJjM2Q0ZTVmNjAifQ==.aLz8Vg.x1Yt9qV0\r\n"
+        b"X-Forwarded-For: 203.0.113.17\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: app.example.com"
+    )
+    query = b"client_id=%b&next_message_id=0&implicit_handshake=true&document_id=%b&tab_id=%b&old_tab_id=null"
+    query %= (
+        b"8e1f2c2a-4f5b-4a57-9c56-0d1d2f3a4b5c",
+        b"3b9ac9ff-7d61-4b0e-a3c7-6a5f4e3d2c1b",
+        b"c0ffee00-1234-4321-8765-abcdefabcdef",
+    )
+    head = b"GET /_nicegui_ws/socket.io/?" + query + b"&EIO=4&transport=websocket HTTP/1.1" + fields + DEFLATE + END
+    assert len(pack(head)) < len(head) / 3
 
 
 def answer(*lines: bytes, status: bytes = b"101 Switching Protocols", key: bytes = KEY) -> bytes:
