@@ -100,11 +100,11 @@ def pack(head: bytes, event: bytes = b"") -> bytes:
     3.6, where the query does not.
     """
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, _USUAL)
-    return packer.compress(head + event) + packer.flush()
+    return packer.compress(drop_fields(head, _RENEWED) + event) + packer.flush()
 
 
 def unpack(asked: bytes) -> tuple[bytes, bytes]:
-    """Give head and event again."""
+    """Give head and event again; what a new request has anew is left out."""
     unpacker = zlib.decompressobj(-15, _USUAL)
     head, end, event = unpacker.decompress(asked).partition(b"\r\n\r\n")
     return head + end, event
@@ -136,8 +136,7 @@ def ask_again(asked: bytes, number: int, key: bytes) -> tuple[bytes, bytes]:
     head, event = unpack(asked)
     line, _, fields = head[:-4].partition(b"\r\n")
     line = _NEXT_IN_QUERY.sub(rb"\g<1>%d" % number, line)
-    fields = drop_fields(b"\r\n" + fields, _RENEWED)
-    request = b"%b%b\r\nSec-WebSocket-Key: %b\r\n\r\n" % (line, fields, key)
+    request = b"%b\r\n%b\r\nSec-WebSocket-Key: %b\r\n\r\n" % (line, fields, key)
     return request, _NEXT_IN_EVENT.sub(rb"\g<1>%d" % number, event)
 
 

@@ -23,10 +23,10 @@ class Keeping(Tunnel):
     """A tunnel that keeps what its browser may not have received.
 
     `asked`: how its socket was asked for (`pack`), which says whose it is; `identified`: it does so by now. `tail`:
-    what is kept; None where it is nothing. `opening`: of its Engine.IO session (`read_opening`), None until it has come.
-    `followed`: what passes is understood. `away_since`: when the browser was found to be away, 0 while it is there.
-    `departed`: its leg has ended. `parking` is told of what is kept. `number`: of the app's message that follows those
-    which the browser has acknowledged, or all that are kept; UNKNOWN where some went by that were not kept.
+    what is kept; None where it is nothing. `opening`: of its Engine.IO session (`read_opening`), None until it has
+    come. `followed`: what passes is understood. `away_since`: when the browser was found to be away, 0 while it is
+    there. `departed`: its leg has ended. `parking` is told of what is kept. `number`: of the app's message that follows
+    those which the browser has acknowledged, or all that are kept; UNKNOWN where some went by that were not kept.
     `reopening`: the way to another socket of the backend's, if there has ever been one.
     """
 

@@ -159,7 +159,8 @@ def test_what_a_header_says_of_numbers_is_left_alone() -> None:
 
 def test_the_event_is_said_again_with_another_number() -> None:
     asked = with_event(pack(LINE + FIELDS + END), event(0))
-    assert unpack(asked) == (LINE + FIELDS + END, event(0))
+    key = b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    assert unpack(asked) == (LINE + FIELDS.replace(key, b"") + END, event(0))
     assert number_asked(asked) == 45
     assert ask_again(asked, 52, KEY)[1] == event(0, next_message_id=52)
 
