@@ -44,7 +44,11 @@ _NUMBER = re.compile(rb'"_id":\s*([0-9]{1,15})\s*\}\s*\]\Z')  # it is put in las
 _NEXT_IN_QUERY = re.compile(rb"([?&]next_message_id=)([0-9]{1,15})(?=[& ])")
 _NEXT_IN_EVENT = re.compile(rb'("next_message_id":\s*)([0-9]{1,15})')
 _HANDSHAKE = re.compile(rb"42([0-9]+)\[")
+_LINE: Final = b"GET /?next_message_id=&document_id=%b&tab_id=%b HTTP/1.1\r\n\r\n"
 _RENEWED: Final = (b"sec-websocket-key",)
+
+_MOST_BYTES: Final = 4096
+"""For a request that is kept: cookies of some kilobytes find room, and nobody can fill the memory by longer ones."""
 
 _LEVEL: Final = 1  # the others make it hardly smaller
 
@@ -97,10 +101,17 @@ def pack(head: bytes, event: bytes = b"") -> bytes:
     """Keep how a page asked for its socket in few bytes, as each open page has to.
 
     head: of its request, to the empty line inclusive. event: the packet by which it said who it is, for NiceGUI before
-    3.6, where the query does not.
+    3.6, where the query does not. Of a request that is too long only that is kept, and nobody can ask by it again.
     """
+    packed = _deflate(drop_fields(head, _RENEWED) + event)
+    if len(packed) <= _MOST_BYTES:
+        return packed
+    return _deflate(_LINE % (read_who(head.split(b" ", 2)[1]) or Who(b"", b"")) + event)
+
+
+def _deflate(data: bytes) -> bytes:
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, _USUAL)
-    return packer.compress(drop_fields(head, _RENEWED) + event) + packer.flush()
+    return packer.compress(data) + packer.flush()
 
 
 def unpack(asked: bytes) -> tuple[bytes, bytes]:
@@ -108,6 +119,11 @@ def unpack(asked: bytes) -> tuple[bytes, bytes]:
     unpacker = zlib.decompressobj(-15, _USUAL)
     head, end, event = unpacker.decompress(asked).partition(b"\r\n\r\n")
     return head + end, event
+
+
+def can_ask(asked: bytes) -> bool:
+    """Say whether the whole request is kept."""
+    return unpack(asked)[0].count(b"\r\n") > _LINE.count(b"\r\n")
 
 
 def with_event(asked: bytes, event: bytes) -> bytes:

@@ -175,10 +175,10 @@ class Parking:
             self._proxy.drains.opened(tunnel)
 
     def _forget_away(self, tunnel: Keeping) -> None:
+        self._refused_polls.pop(tunnel, None)
         if tunnel not in self.away:
             return
         del self.away[tunnel]
-        self._refused_polls.pop(tunnel, None)
         if self._tabs.get(tab := tunnel.who.tab) is tunnel:
             del self._tabs[tab]
 

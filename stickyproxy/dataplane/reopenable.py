@@ -8,7 +8,7 @@ import asyncio
 
 from stickyproxy.core.messages import Cutter
 from stickyproxy.core.parking import Release
-from stickyproxy.core.reopening import UNKNOWN, Fit, fit, next_number
+from stickyproxy.core.reopening import UNKNOWN, Fit, can_ask, fit, next_number
 from stickyproxy.core.tunnels import LEAVING_CODES, End
 from stickyproxy.dataplane.keeping import Keeping
 from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg
@@ -89,7 +89,7 @@ class Reopenable(Keeping):
         left = self.said is not None and (self.said.by_client or self.said.code in LEAVING_CODES)
         if not self.away_since or upstream is None or left or number == UNKNOWN or not self.outlives_legs:
             return False
-        if not self.parking.may_reopen(self):
+        if not (self.parking.may_reopen(self) and can_ask(self.asked)):
             return False
         if self.downstream is not None:
             self.see_off(self.downstream)

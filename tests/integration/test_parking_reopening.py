@@ -11,6 +11,7 @@ from stickyproxy.core.settings import Settings
 from .harness import Message, Stage, eventually, response, turns
 from .parking import (
     DEFLATE,
+    PARKING,
     RECONNECTED,
     REOPENED,
     End,
@@ -571,6 +572,23 @@ async def test_a_page_that_is_not_known_to_have_everything_is_let_go(stage: Stag
         await page.browser.hears(large(number))
     await beat(page)
     page.browser.peer.reset()
+    await page.parked()
+    closes(page)
+    await not_asked(page)
+
+
+async def test_an_app_is_not_asked_by_a_request_that_was_too_long_to_be_kept(stage: Stage) -> None:
+    backend = await stage.backend()
+    running = await stage.proxy(backend, settings=PARKING)
+    noise = "".join(f"{number * number % 251:02x}{number}" for number in range(4000))
+    page = await open_page(running, backend, IMPLICIT, running.cookie(backend), f"X-Noise: {noise}")
+    page.app.say(update(0))
+    await page.browser.hears(update(0))
+    page.browser.peer.reset()
+    await page.parked()
+    browser = await page.back()
+    await browser.hears(update(0))
+    browser.peer.reset()
     await page.parked()
     closes(page)
     await not_asked(page)

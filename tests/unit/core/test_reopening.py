@@ -11,6 +11,7 @@ from stickyproxy.core.reopening import (
     Progress,
     Redialogue,
     ask_again,
+    can_ask,
     fit,
     is_accepted,
     next_number,
@@ -189,6 +190,21 @@ def test_a_request_as_browsers_make_it_takes_a_third_of_its_bytes() -> None:
     )
     head = b"GET /_nicegui_ws/socket.io/?" + query + b"&EIO=4&transport=websocket HTTP/1.1" + fields + DEFLATE + END
     assert len(pack(head)) < len(head) / 3
+
+
+@pytest.mark.parametrize("long", ["cookie", "query"])
+def test_of_a_request_that_is_too_long_only_that_is_kept_which_says_whose_it_is(long: str) -> None:
+    noise = b"".join(b"%02x" % (number * number % 251) + b"%d" % number for number in range(20_000))
+    line = LINE.replace(b"document_id=d", b"document_id=d&tab_id=t" + (b"&x=" + noise if long == "query" else b""))
+    asked = pack(line + FIELDS + (b"\r\nCookie: " + noise if long == "cookie" else b"") + END)
+    assert not can_ask(asked)
+    assert len(asked) < 200
+    assert who_asked(asked) == Who(b"d", b"t")
+    assert number_asked(asked) == UNKNOWN
+    said = with_event(asked, event(0))
+    assert not can_ask(said)
+    assert (who_asked(said), number_asked(said)) == (Who(b"d", b"t"), 45)
+    assert can_ask(pack(LINE + FIELDS + END))
 
 
 def answer(*lines: bytes, status: bytes = b"101 Switching Protocols", key: bytes = KEY) -> bytes:
