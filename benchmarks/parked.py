@@ -21,7 +21,10 @@ from benchmarks.proxies import Installed, ProxyError, Running
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Plan, websockets
 
 RATIO_BAR = 1.10
-"""With parking, WebSockets cost at most so much of what they cost without."""
+"""With parking, WebSockets cost at most so much CPU of what they cost without."""
+
+MEMORY_RATIO_BAR = 1.25
+"""The same of memory for idle ones, each of which keeps how it was asked for."""
 
 PARKED_BAR_MB = 20.0
 """For 1,000 parked idle pages."""
@@ -44,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cores = system.choose_cores()
     system.pin(cores.load)
     with backend.running(cores.backend) as ports:
-        held = [_compare(name, found, ports, cores.proxy, plan, options.rounds) for name in ("ws64", "ws1", "idle")]
+        bars = {"ws64": RATIO_BAR, "ws1": RATIO_BAR, "idle": MEMORY_RATIO_BAR}
+        held = [_compare(name, bar, found, ports, cores.proxy, plan, options.rounds) for name, bar in bars.items()]
         held.append(_parked(found, ports, cores.proxy, options.pages))
     return 0 if all(held) else 1
 
@@ -58,7 +62,7 @@ def _with_parking(proxy: Installed, more: Sequence[str]) -> Installed:
     return dataclasses.replace(proxy, peer=dataclasses.replace(proxy.peer, arguments=arguments))
 
 
-def _compare(name: str, proxy: Installed, ports: list[int], core: int, plan: Plan, rounds: int) -> bool:
+def _compare(name: str, bar: float, proxy: Installed, ports: list[int], core: int, plan: Plan, rounds: int) -> bool:
     """Measure a scenario without and with parking in turn; what is sent stays below what may be kept."""
     scenario = SCENARIOS[name]
     metric = scenario.metrics[0]
@@ -74,10 +78,10 @@ def _compare(name: str, proxy: Installed, ports: list[int], core: int, plan: Pla
     ratio = statistics.median(pair[1] / pair[0] for pair in pairs)
     print(
         f"{metric.label}: {without:.2f} {metric.unit} without parking, {with_it:.2f} with it ({ratio:.2f}x); "
-        f"bar: {RATIO_BAR:.2f}x",
+        f"bar: {bar:.2f}x",
         flush=True,
     )
-    return ratio <= RATIO_BAR
+    return ratio <= bar
 
 
 def _parked(proxy: Installed, ports: list[int], core: int, pages: int) -> bool:

@@ -74,6 +74,7 @@ def status_figures(status: Status) -> Figures:
             "parked_ever": counters.parked,
             "parked_returned": dict(counters.parked_returns),
             "parked_released": dict(counters.parked_releases),
+            "parked_reopened": dict(counters.parked_reopened),
             "faults": dict(counters.faults),
             "seconds": {"bounds": list(BUCKETS_S), "counts": list(whole.counts)},
         },

@@ -168,6 +168,10 @@ def _parking(status: Status) -> Iterator[Metric]:
     yield _labelled_counter(
         "parked_released", "Parked pages that were let go, by reason.", "reason", counters.parked_releases
     )
+    yield _labelled_counter(
+        "parked_reopened", "Sockets of parked pages that a backend closed and was asked for anew.", "outcome",
+        counters.parked_reopened,
+    )  # fmt: skip
     yield _histogram("parked_seconds", "Time for which browsers were away that came back.", counters.parked_gaps)
 
 

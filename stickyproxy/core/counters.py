@@ -48,9 +48,9 @@ class Counters:
     __slots__ = (
         "asset_hits", "asset_misses", "asset_retries", "backends", "connections", "dials", "ejections", "failures",
         "faults", "first_bytes", "gaps", "handshakes", "limits", "log_dropped", "lost", "moved", "open_connections",
-        "parked", "parked_gaps", "parked_releases", "parked_returns", "probes", "received_bytes", "reconnects",
-        "refused_headers", "requests", "retries", "retries_denied", "returns", "sent_bytes", "stalls", "tunnel_ends",
-        "tunnel_received_bytes", "tunnel_sent_bytes", "tunnels", "whole", "wholes",
+        "parked", "parked_gaps", "parked_releases", "parked_reopened", "parked_returns", "probes", "received_bytes",
+        "reconnects", "refused_headers", "requests", "retries", "retries_denied", "returns", "sent_bytes", "stalls",
+        "tunnel_ends", "tunnel_received_bytes", "tunnel_sent_bytes", "tunnels", "whole", "wholes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -86,6 +86,7 @@ class Counters:
         self.parked_returns = Counter(dict.fromkeys(("new", "old"), 0))  # of them, by the connection they came back by
         self.parked_gaps = Histogram()  # how long those were away
         self.parked_releases = Counter(dict.fromkeys((r.value for r in Release), 0))  # of the others, by reason
+        self.parked_reopened = Counter(dict.fromkeys(("kept", "failed"), 0))  # sockets asked for anew for the parked
         self.stalls = 0  # times the event loop stood still
         self.log_dropped = 0  # lines of the access log that nobody took in time
         self.handshakes = Counter(dict.fromkeys((h.value for h in Handshake), 0))  # TLS with clients

@@ -4,6 +4,8 @@ Laws: every byte comes out again, in order, unless its message never ends; what 
 what is read is read without any other message, so streams that carry a compressor's context on are not read.
 """
 
+import base64
+import hashlib
 import zlib
 from typing import Final
 
@@ -28,7 +30,15 @@ LONGEST_SHORT: Final = 6 + _SHORT_BYTES
 _COMPRESSED: Final = 0x40
 _DEFLATE_END: Final = b"\x00\x00\xff\xff"
 
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""RFC 6455 section 1.3."""
+
 _Piece = tuple[bytes, bool]
+
+
+def accept_key(key: bytes) -> bytes:
+    """Give what a server answers a client's key with (RFC 6455 section 4.2.2); the digest is no secret."""
+    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def is_message(data: bytes, *, masked: bool) -> bool:
@@ -85,6 +95,13 @@ def text_frame(text: bytes) -> bytes:
     """Build a server's frame of a text message of up to 65,535 bytes."""
     size = len(text)
     return (bytes((0x81, size)) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")) + text
+
+
+def client_frame(text: bytes) -> bytes:
+    """Build a client's frame of a text message of up to 65,535 bytes; masked, by a key that changes nothing."""
+    size = len(text)
+    head = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
+    return head + bytes(4) + text
 
 
 def pong_frame(ping: bytes) -> bytes:

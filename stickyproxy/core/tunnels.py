@@ -12,7 +12,7 @@ VANISHED_S = 5.0
 heartbeat every 4 s, and the app gives up 2 s after one without an answer."""
 
 _CLOSE = 0x88
-_LEAVING_CODES = frozenset({1001, 1012})
+LEAVING_CODES = frozenset({1001, 1012})
 """Going away, service restart (RFC 6455 section 7.4.1, IANA's registry): what servers say as they end."""
 
 
@@ -68,7 +68,7 @@ def judge(
     failed = error is not None and not isinstance(error, ConnectionError)
     if client:
         return End.ERROR if failed and close is None else End.CLIENT
-    if gone or (close is not None and close.code in _LEAVING_CODES):
+    if gone or (close is not None and close.code in LEAVING_CODES):
         return End.BACKEND_GONE
     if failed:
         return End.ERROR

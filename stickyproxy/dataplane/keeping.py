@@ -7,13 +7,14 @@ what was kept, or its backend is read no more until its browser takes what waits
 from typing import TYPE_CHECKING
 
 from stickyproxy.core.parking import Release, Tail, Who
+from stickyproxy.core.reopening import UNKNOWN, number_asked, who_asked
 from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg, ParkableLeg
 from stickyproxy.dataplane.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.parking import Parking
+    from stickyproxy.dataplane.reopening import Reopening
 
-_APART = b" "
 _UNCOUNTED_BYTES = 4096
 """Of messages that went straight through, before they are counted as kept."""
 
@@ -21,44 +22,45 @@ _UNCOUNTED_BYTES = 4096
 class Keeping(Tunnel):
     """A tunnel that keeps what its browser may not have received.
 
-    `tail`: that; None where it is nothing. `opening`: of its Engine.IO session (`read_opening`), None until it has
+    `asked`: how its socket was asked for (`pack`), which says whose it is; `identified`: it does so by now. `tail`:
+    what is kept; None where it is nothing. `opening`: of its Engine.IO session (`read_opening`), None until it has
     come. `followed`: what passes is understood. `away_since`: when the browser was found to be away, 0 while it is
-    there. `departed`: its leg has ended. `parking` is told of what is kept.
+    there. `departed`: its leg has ended. `parking` is told of what is kept. `number`: of the app's message that follows
+    those which the browser has acknowledged, or all that are kept; UNKNOWN where some went by that were not kept.
+    `reopening`: the way to another socket of the backend's, if there has ever been one.
     """
 
     __slots__ = (
-        "_flowing", "_reading_paused", "_who", "away_since", "departed", "followed", "opening", "parking", "tail",
+        "_flowing", "_reading_paused", "asked", "away_since", "departed", "followed", "identified", "number", "opening",
+        "parking", "reopening", "tail",
     )  # fmt: skip
 
     upstream: BackendLeg | None
     downstream: ClientLeg | None
 
-    def begin_keeping(self, parking: "Parking", who: Who) -> None:
+    def begin_keeping(self, parking: "Parking", asked: bytes) -> None:
         """Begin; called before anything has passed."""
         self.parking = parking
-        self.who = who
+        self.said_who(asked)
         self.opening: bytes | None = None
         self.tail: Tail | None = Tail(fresh=True)
         self.away_since = 0.0
         self.departed = False
         self.followed = True
+        self.reopening: Reopening | None = None
         self._flowing = True  # what comes is given to the browser's connection at once
         self._reading_paused = False  # of the backend's leg
 
+    def said_who(self, asked: bytes) -> None:
+        """Take in what the page has said of itself."""
+        self.asked = asked
+        self.identified = bool(self.who.document)
+        self.number = number_asked(asked)
+
     @property
     def who(self) -> Who:
-        """Give the document and the tab that the socket belongs to, as far as it is known."""
-        document, _, tab = self._who.partition(_APART)
-        return Who(document, tab)
-
-    @who.setter
-    def who(self, who: Who) -> None:
-        self._who = who.document + _APART + who.tab  # in one piece it takes half the memory
-
-    @property
-    def identified(self) -> bool:
-        """Say whether its document is known."""
-        return not self._who.startswith(_APART)
+        """Give the document and the tab that the socket belongs to, as far as it is known; not for every message."""
+        return who_asked(self.asked)
 
     def review(self) -> None:
         """Judge anew which messages can go straight through; called whenever that may have changed."""
@@ -68,6 +70,7 @@ class Keeping(Tunnel):
         if type(upstream) is BackendLeg:
             swift = self.followed and self._flowing and self.opening is not None and upstream.cutter is None
             swift = swift and tail is not None and not tail.useless and not self.departed
+            swift = swift and (self.reopening is None or self.reopening.settled)
             if tail is not None and swift and upstream.tail is None:
                 tail.count_at = upstream.received_bytes + _UNCOUNTED_BYTES
             upstream.tail = tail if swift else None
@@ -97,7 +100,7 @@ class Keeping(Tunnel):
         if leg is None:
             return
         self._send_rest()
-        self.parking.kept_bytes -= tail.drop()
+        self._forget_tail(tail)
         self.review()
         leg.transport.write(piece)
         if not self._flowing:
@@ -110,16 +113,21 @@ class Keeping(Tunnel):
             return
         if self._flowing:
             if self.tail is not None:
-                self.parking.kept_bytes -= self.tail.drop()
+                self._forget_tail(self.tail)
         else:
             self._pause_reading()
+
+    def _forget_tail(self, tail: Tail) -> None:
+        """Keep nothing of what has come, whatever its numbers are."""
+        self.parking.kept_bytes -= tail.drop()
+        self.number = UNKNOWN
 
     def stay(self) -> None:
         """Be as without parking until the browser answers a heartbeat."""
         self.away_since = 0.0
         tail = self.tail
         if tail is not None and self._flowing:
-            self.parking.kept_bytes -= tail.drop()
+            self._forget_tail(tail)
         elif tail is not None:
             tail.gap = True
         self.review()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from stickyproxy.core.frames import CONTROL
 from stickyproxy.core.messages import CLOSE, PING, Cutter, close_code, pong_frame, read_text, short_text
-from stickyproxy.core.parking import PONG, Release, Tail, Who, read_handshake, read_opening
-from stickyproxy.core.tunnels import End, read_close
-from stickyproxy.dataplane.keeping import Keeping
+from stickyproxy.core.parking import PONG, Release, Tail, read_handshake, read_opening
+from stickyproxy.core.reopening import next_number, with_event
+from stickyproxy.core.tunnels import read_close
 from stickyproxy.dataplane.parkable_legs import BackendLeg, ClientLeg, ParkableLeg
+from stickyproxy.dataplane.reopenable import Reopenable
 from stickyproxy.dataplane.tunnel import Leg
 
 if TYPE_CHECKING:
@@ -24,27 +25,23 @@ _GOING_AWAY = 1001
 """The status code with which browsers close the sockets of a page that is left, reloaded or closed (RFC 6455 section
 7.4.1). Engine.IO's own close, when it misses its heartbeats, has none."""
 
-_PING, _PONG, _DISCONNECT = b"2", b"3", b"41"
+_PING, _PONG, _DISCONNECT, _END = b"2", b"3", b"41", b"1"
 _PONG_FRAME = 0x8A
-_CLOSED = b"\x88\x00"
 _LONGEST_GREETING = 4096
 
 
-class ParkableTunnel(Keeping):
-    """The tunnel of a NiceGUI page's socket with `--park`.
+class ParkableTunnel(Reopenable):
+    """The tunnel of a NiceGUI page's socket with `--park`."""
 
-    `extensions`: the line that was agreed on.
-    """
-
-    __slots__ = ("_awaited", "_goodbye", "_owed", "_ping", "extensions")
+    __slots__ = ("_awaited", "_goodbye", "_owed")
 
     client_leg = ClientLeg
     backend_leg = BackendLeg
 
-    def prepare(self, parking: "Parking", who: Who, extensions: bytes) -> None:
+    def prepare(self, parking: "Parking", extensions: bytes, asked: bytes) -> None:
         """Begin; called before anything has passed."""
-        self.begin_keeping(parking, who)
-        self.extensions = extensions
+        self.begin_keeping(parking, asked)
+        self.extensions = parking.share(extensions)
         self._awaited = 0  # answers of the browser's to heartbeats
         self._owed = 0  # heartbeats that were answered for the browser, whose answers may still come
         self._goodbye = False
@@ -76,9 +73,9 @@ class ParkableTunnel(Keeping):
                     return
                 self._goodbye |= text == _DISCONNECT
             elif not self.identified and self.opening is not None:
-                said = read_handshake(read_text(piece, _LONGEST_GREETING) or b"")
-                if said is not None:
-                    self.who = said[1]
+                packet = read_text(piece, _LONGEST_GREETING) or b""
+                if read_handshake(packet) is not None:
+                    self.said_who(with_event(self.asked, packet))
                     self.review()
         else:  # whoever is in the middle of a message is there, and must not be spoken for
             self._heard()
@@ -87,6 +84,7 @@ class ParkableTunnel(Keeping):
     def _answered(self, pong: bytes) -> None:
         """Take the browser's answer to a heartbeat."""
         if self.tail is not None:
+            self.number = next_number(self.tail.units, self.number)
             self.parking.kept_bytes -= self.tail.acknowledge()
             self._forget_idle_tail()
         if self._owed:
@@ -107,8 +105,7 @@ class ParkableTunnel(Keeping):
         """Take the browser's Close frame: a good-bye, or the word of a page that means to come back."""
         if close_code(frame) == _GOING_AWAY:
             self._goodbye = True
-        leg = self.downstream
-        if leg is None or self._goodbye or not self.can_park:
+        if self.downstream is None or self._goodbye or not self.can_park:
             self._goodbye = True
             self._heard()
             if self.said is None:
@@ -116,15 +113,7 @@ class ParkableTunnel(Keeping):
             if self.upstream is not None:
                 self.upstream.transport.write(frame)
             return
-        waits = leg.transport.get_write_buffer_size() > 0  # nobody takes it any more, and it shall not stay in memory
-        if not waits:
-            leg.transport.write(_CLOSED)
-        self.depart()
-        if waits:
-            leg.transport.abort()
-        else:
-            leg.transport.close()
-            self.parking.drop_soon(leg.transport)
+        self.see_off(self.downstream)
 
     # What the backend sends.
 
@@ -138,15 +127,20 @@ class ParkableTunnel(Keeping):
             self._backend_controls(piece)
             return
         if self.opening is None:
-            self.opening = self.parking.share(read_opening(read_text(piece, _LONGEST_GREETING) or b""))
+            opening = read_opening(read_text(piece, _LONGEST_GREETING) or b"")
+            self.opening = self.parking.share(opening) if opening is not None else None
             self.followed &= self.opening is not None
         if not self.followed:
             self._lose(piece)
             return
+        if self.reopening is not None and not self.reopening.settled and not self._goes_on(piece):
+            return
         tail = self.tail
         if tail is None:
             tail = self.tail = Tail()
-        if short_text(piece) != _PING:
+        text = short_text(piece)
+        if text != _PING:
+            self._goodbye |= text in (_DISCONNECT, _END)
             size = tail.keep(piece, unsent=not self._flowing)
         elif self.departed:
             self._answer()
@@ -172,6 +166,8 @@ class ParkableTunnel(Keeping):
         leg = self.downstream
         if frame[0] == CLOSE and self.said is None:
             self.said = read_close(frame, by_client=False)
+            if self.reopen():
+                return
         if frame[0] == PING:
             self._ping = frame
             if self.away_since:
@@ -192,7 +188,8 @@ class ParkableTunnel(Keeping):
     def at_rest(self) -> bool:
         """Say whether all legs that are there take what comes."""
         if self.departed:
-            return self.upstream is not None and not self.upstream.transport.get_write_buffer_size()
+            upstream = self.upstream
+            return self.reopens if upstream is None else not upstream.transport.get_write_buffer_size()
         return super().at_rest
 
     # Going and coming back.
@@ -205,7 +202,19 @@ class ParkableTunnel(Keeping):
     @property
     def can_park(self) -> bool:
         """Say whether the browser's leg may end without the backend's."""
-        upstream, downstream = self.upstream, self.downstream
+        upstream = self.upstream
+        return (
+            self.outlives_legs
+            and self.said is None
+            and type(upstream) is BackendLeg
+            and not upstream.ended
+            and not upstream.transport.is_closing()
+        )
+
+    @property
+    def outlives_legs(self) -> bool:
+        """Say whether it is a page that wants its socket, and all is known that it needs to go on by another one."""
+        downstream = self.downstream
         return (
             self.parking.open
             and self.followed
@@ -213,10 +222,6 @@ class ParkableTunnel(Keeping):
             and self.identified
             and self.end is None
             and not self._goodbye
-            and self.said is None
-            and type(upstream) is BackendLeg
-            and not upstream.ended
-            and not upstream.transport.is_closing()
             and (downstream is None or downstream.between)
             and (self.tail is None or not self.tail.gap)
         )
@@ -299,21 +304,6 @@ class ParkableTunnel(Keeping):
         super().leg_lost(leg)
         if self.downstream is None and self.upstream is None:
             self.parking.backend_lost(self)
-
-    def backend_lost(self, error: Exception | None) -> None:
-        """End a tunnel whose browser is away."""
-        upstream = self.upstream
-        if upstream is None:
-            return
-        received, sent = self._lost_bytes
-        self._lost_bytes = received, sent + upstream.received_bytes
-        self.upstream = None
-        if self.end is None:
-            self.end = End.BACKEND if error is None and self.said is not None else End.BACKEND_GONE
-        self.parking.backend_lost(self)
-        self.load.tunnels -= 1
-        self._owner.tunnel_closing(self)
-        self._owner.tunnel_ended(self)
 
     # Ends.
 

@@ -178,7 +178,9 @@ class BackendLeg(ParkableLeg):
         self.tunnel.backend_sent(piece, whole=whole)
 
     def eof_received(self) -> bool:
-        """End with the backend where nobody is there to be told."""
+        """End with the backend where nobody is there to be told, unless it gives another socket."""
+        if self.tunnel.away_since and self.tunnel.reopen():
+            return False
         if self.tunnel.departed:
             self.ended = True
             return False
@@ -203,7 +205,9 @@ class BackendLeg(ParkableLeg):
             super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the tunnel."""
+        """End the tunnel, unless the backend gives another socket."""
+        if self.tunnel.away_since and self.tunnel.reopen():
+            return
         if self.tunnel.departed:
             self.tunnel.backend_lost(exc)
             return

@@ -9,19 +9,23 @@ from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from stickyproxy.core.backends import Phase
 from stickyproxy.core.events import Happening, Kind
 from stickyproxy.core.nicegui import asks_implicitly
 from stickyproxy.core.parking import PATIENCE_S, Release, read_who
 from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.keeping import Keeping
 from stickyproxy.dataplane.parkable import ParkableTunnel
+from stickyproxy.dataplane.reopenable import Reopenable
+from stickyproxy.dataplane.reopening import Reopening
 from stickyproxy.dataplane.tunnel import LINGER_S
 
 if TYPE_CHECKING:
     from stickyproxy.dataplane.proxy import Proxy
 
 _SHARED_LIMIT = 256
-"""Openings that are remembered so that sockets share them: one for each setting of a heartbeat among the apps."""
+"""Openings and lines of extensions that are remembered so that sockets share them: one for each setting among the apps,
+and for each kind of browser."""
 
 _LET_GO_AT_ONCE = 64
 
@@ -52,17 +56,17 @@ class Parking:
         self._pages: dict[bytes, ParkableTunnel] = {}
         self._tabs: dict[bytes, ParkableTunnel] = {}  # of those that are away
         self._refused_polls: dict[Keeping, int] = {}  # of those whose browsers try to come back by polling
-        self._openings: dict[bytes, bytes] = {}
+        self._shared: dict[bytes, bytes] = {}
         self._expected: deque[tuple[float, list[ParkableTunnel]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._over_limit: Counter[Release] = Counter()  # let go at a limit, and not told yet
         self._tell_after = 0.0
 
-    def share(self, opening: bytes | None) -> bytes | None:
+    def share(self, line: bytes) -> bytes:
         """Give an equal value that others have too, where there is one."""
-        if opening is not None and len(self._openings) < _SHARED_LIMIT:
-            return self._openings.setdefault(opening, opening)
-        return self._openings.get(opening, opening) if opening is not None else None
+        if len(self._shared) < _SHARED_LIMIT:
+            return self._shared.setdefault(line, line)
+        return self._shared.get(line, line)
 
     # Sockets that open.
 
@@ -89,7 +93,7 @@ class Parking:
         thought to be there tells that this one is gone.
         """
         tunnel, who = self._pages.get(page), read_who(target)
-        if tunnel is None or who is None or not tunnel.can_park:
+        if tunnel is None or who is None or not tunnel.can_return:
             return None
         implicit = asks_implicitly(target)
         if (implicit or who.document) and who.document != tunnel.who.document:
@@ -105,7 +109,7 @@ class Parking:
         polls again and again can do nothing else, and goes on as without parking.
         """
         tunnel, who = self._pages.get(page), read_who(target)
-        if tunnel is None or who is None or not tunnel.can_park or who.document not in (b"", tunnel.who.document):
+        if tunnel is None or who is None or not tunnel.can_return or who.document not in (b"", tunnel.who.document):
             return False
         polls = self._refused_polls[tunnel] = self._refused_polls.get(tunnel, 0) + 1
         if polls > _REFUSED_POLLS:
@@ -138,8 +142,8 @@ class Parking:
         """Hear that a browser is away."""
         self._proxy.counters.parked += 1
         self.away[tunnel] = None
-        if tunnel.who.tab:
-            self._tabs[tunnel.who.tab] = tunnel
+        if tab := tunnel.who.tab:
+            self._tabs[tab] = tunnel
         if len(self.away) > self.settings.pages:
             self.let_go(next(iter(self.away)), Release.PAGES)
 
@@ -171,10 +175,25 @@ class Parking:
             self._proxy.drains.opened(tunnel)
 
     def _forget_away(self, tunnel: Keeping) -> None:
-        self.away.pop(tunnel, None)
         self._refused_polls.pop(tunnel, None)
-        if self._tabs.get(tunnel.who.tab) is tunnel:
-            del self._tabs[tunnel.who.tab]
+        if tunnel not in self.away:
+            return
+        del self.away[tunnel]
+        if self._tabs.get(tab := tunnel.who.tab) is tunnel:
+            del self._tabs[tab]
+
+    # Backends that close the sockets of the parked.
+
+    def may_reopen(self, tunnel: Reopenable) -> bool:
+        """Say whether a page's backend may be asked for another socket: it is listed, and not about to go."""
+        backend = self._proxy.snapshot.by_identity.get(tunnel.identity)
+        return backend is not None and backend.phase is not Phase.DRAINING
+
+    def reopen(self, tunnel: Reopenable, number: int) -> None:
+        """Ask for another socket; number: of the message that is to be the first there."""
+        before = tunnel.reopening
+        tunnel.reopening = Reopening(self._proxy, tunnel, number, before.ended_at if before is not None else 0.0)
+        self._proxy.buffered.hold(tunnel, 0)
 
     # Ends.
 
@@ -228,7 +247,7 @@ class Parking:
         for tunnel in [t for t in self.away if identity in (None, t.identity)]:
             self.let_go(tunnel, Release.DRAIN)
 
-    def backend_lost(self, tunnel: ParkableTunnel) -> None:
+    def backend_lost(self, tunnel: Keeping) -> None:
         """Hear that the backend has ended a parked page's tunnel, or is gone."""
         if tunnel in self.away:
             self._proxy.counters.parked_releases[Release.BACKEND.value] += 1

@@ -1,5 +1,6 @@
 """An exchange that is a browser's way back to its parked page: it is greeted here, and then joined to what was kept."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stickyproxy.core import faults
@@ -58,7 +59,11 @@ class Returning(Sending):
         step, answer = takeover.feed(data)
         if answer:
             downstream.send(answer)
-        if step is Step.RETURNED and takeover.tunnel.can_park:
+        if step is Step.RETURNED and (reopening := takeover.tunnel.reopening) is not None and reopening.running:
+            if takeover not in reopening.waiting:
+                reopening.waiting[takeover] = partial(self._go_on_waiting, takeover)
+            downstream.account()
+        elif step is Step.RETURNED and takeover.tunnel.can_park:
             self.takeover = None
             downstream.deadline = 0.0
             downstream.return_to(takeover.tunnel, takeover.waiting, takeover.rest)
@@ -66,3 +71,8 @@ class Returning(Sending):
             downstream.break_off(reset=False)
         elif takeover.waiting_bytes:
             downstream.account()
+
+    def _go_on_waiting(self, takeover: Takeover) -> None:
+        """Go on with a browser that was back before its backend's new socket was there."""
+        if self.takeover is takeover and self.downstream.exchange is self:
+            self._go_on_returning(takeover, b"")

@@ -256,8 +256,8 @@ class Sending:
         if not fields.host:  # HTTP/1.0 may leave it out, HTTP/1.1 may not
             line += b"\r\nHost: %b" % str(upstream.pool.backend.address).encode()
         rest = fields.upstream
-        if fields.upgrade and self._steering is not None and (parkable := self._steering.parkable()):
-            rest = parkable[1]
+        if fields.upgrade and self._steering is not None and (parkable := self._steering.parkable()) is not None:
+            rest = parkable
         upstream.transport.write(line + rest)
         if self.request_done:
             downstream.deadline = now + self.proxy.times.response_s

@@ -26,8 +26,9 @@ from stickyproxy.core.nicegui import (
     read_route,
     read_token,
 )
-from stickyproxy.core.parking import Who, agree_stateless, is_stateless, offer_stateless, read_extensions, read_who
+from stickyproxy.core.parking import agree_stateless, is_stateless, offer_stateless, read_extensions, read_who
 from stickyproxy.core.reloads import YOUNG_S
+from stickyproxy.core.reopening import pack
 from stickyproxy.core.request import CHUNKED, RequestHead
 from stickyproxy.core.response import UNTIL_CLOSE, ResponseHead
 from stickyproxy.dataplane.parkable import ParkableTunnel
@@ -210,16 +211,15 @@ class Steering:
             return None
         return Handshake(implicit=asks_implicitly(self._head.target), version=self._version())
 
-    def parkable(self) -> tuple[Who, bytes] | None:
-        """Say whose socket opens, and with which lines of its head it is asked for; with parking only.
+    def parkable(self) -> bytes | None:
+        """Give the header lines with which a socket is asked for that can be parked; with parking only.
 
         None where it cannot be parked, and goes on as it came.
         """
         head = self._head
         wanted = self._proxy.parking is not None and self.opens and head.fields.upgrade.lower() == b"websocket"
-        who = read_who(head.target) if wanted and head.method == b"GET" else None
-        lines = offer_stateless(head.fields.upstream) if who is not None else None
-        return (who, lines) if who is not None and lines is not None else None
+        wanted = wanted and head.method == b"GET" and read_who(head.target) is not None
+        return offer_stateless(head.fields.upstream) if wanted else None
 
     @property
     def polls(self) -> bool:
@@ -232,14 +232,15 @@ class Steering:
         head: the lines of its response. Give them as they are to go on, and what makes the tunnel ready; None where it
         cannot be parked.
         """
-        parking, parkable = self._proxy.parking, self.parkable()
-        if parking is None or parkable is None:
+        parking, lines = self._proxy.parking, self.parkable()
+        if parking is None or lines is None:
             return head, None
         head = agree_stateless(head)
         extensions = read_extensions(head)
         if not is_stateless(extensions):
             return head, None
-        return head, partial(ParkableTunnel.prepare, parking=parking, who=parkable[0], extensions=extensions)
+        asked = pack(self._head.line + lines)
+        return head, partial(ParkableTunnel.prepare, parking=parking, extensions=extensions, asked=asked)
 
     def tunnel_made(self, tunnel: Tunnel, pick: Pick, handshake: Handshake | None) -> None:
         """Hear that a backend has accepted the WebSocket; whether it has the page shows in the handshake."""

@@ -3,20 +3,15 @@
 Law: nothing of the page is touched before the browser has said that it is the one which left it.
 """
 
-import base64
-import hashlib
 import re
 from random import Random
 
-from stickyproxy.core.messages import CLOSE, Cutter
+from stickyproxy.core.messages import CLOSE, Cutter, accept_key
 from stickyproxy.core.nicegui import asks_implicitly
 from stickyproxy.core.parking import LONGEST_SENT_BYTES, Dialogue, Step, Who, read_extensions
 from stickyproxy.core.request import RequestHead
 from stickyproxy.dataplane.parkable import ParkableTunnel
 from stickyproxy.dataplane.parking import Parking
-
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""RFC 6455 section 1.3."""
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
@@ -46,14 +41,12 @@ class Takeover:
 
     def greeting(self, cookie: bytes) -> bytes:
         """Build the answer to the request, and what is sent behind it; cookie: a line for its head."""
-        # The digest of the handshake is no secret (RFC 6455 section 4.2.2).
-        digest = hashlib.sha1(self._key + _GUID, usedforsecurity=False).digest()
         assert self.tunnel.opening is not None
         return (
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Accept: %b%b%b\r\n\r\n%b"
         ) % (
-            base64.b64encode(digest),
+            accept_key(self._key),
             self.tunnel.extensions,
             cookie,
             Dialogue.greeting(self.tunnel.opening, self._sid),

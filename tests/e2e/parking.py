@@ -131,13 +131,23 @@ class Parkable:
 
     async def kept(self) -> dict[str, Any] | None:
         """Ask the replicas what they know of the page; None where it is deleted."""
+        found = await self._find()
+        return found[1] if found is not None and found[1]["alive"] else None
+
+    async def port(self) -> int:
+        """Give the port of the replica that the page lives on."""
+        found = await self._find()
+        assert found is not None, "no replica knows the page"
+        return found[0]
+
+    async def _find(self) -> tuple[int, dict[str, Any]] | None:
         async with aiohttp.ClientSession() as session:
             for port in self.ports:
                 with suppress(aiohttp.ClientError):
                     async with session.get(f"http://127.0.0.1:{port}/pages") as answer:
                         for page in (await answer.json())["pages"]:
                             if page["serial"] == self.serial:
-                                return page if page["alive"] else None
+                                return port, page
         return None
 
     async def until(self, wanted: Callable[[dict[str, Any] | None], bool], limit_s: float) -> bool:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, a
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 from needs import missing
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -33,6 +34,9 @@ PARK_S = 30
 GONE_LIMIT_S = 12.0
 """For a page that is not parked to be deleted at its replica: NiceGUI waits for 3 s, a busy machine for some more."""
 
+STILL_S = 3.0
+"""For which a replica stands still: longer than it waits for an answer to a heartbeat (2 s)."""
+
 AWAY_S = 5.0
 """Beyond the 6 s within which a page is parked: longer than NiceGUI would keep it then (3 s)."""
 
@@ -41,6 +45,10 @@ FORGOTTEN_S = 12.0
 
 BUSY = 3
 """Pages that load or come back at the same time."""
+
+BOTH_WAYS = pytest.mark.parametrize(
+    "silently", [pytest.param(True, id="silence"), pytest.param(False, id="reset")]
+)  # fmt: skip
 
 Launch = Callable[[], AbstractAsyncContextManager[Browser]]
 
@@ -76,7 +84,8 @@ def metrics(proxy: Proxy) -> dict[str, float]:
     """Read what the proxy tells of parking, a line of the exposition each."""
     with urllib.request.urlopen(f"http://127.0.0.1:{proxy.admin_port}/metrics", timeout=30) as answer:
         text = answer.read().decode()
-    found = re.findall(r"(?m)^stickyproxy_(parked_(?:pages|total|(?:returned|released)_total).*) ([0-9.e+]+)$", text)
+    names = "pages|total|(?:returned|released|reopened)_total"
+    found = re.findall(rf"(?m)^stickyproxy_(parked_(?:{names}).*) ([0-9.e+]+)$", text)
     assert found, "nothing about parking among the metrics"
     return {name: float(value) for name, value in found}
 
@@ -273,7 +282,7 @@ async def test_a_page_that_comes_back_through_another_proxy_works(
             await expect(page.page.get_by_test_id("count")).to_have_text("1")
 
 
-@pytest.mark.parametrize("silently", [pytest.param(True, id="silence"), pytest.param(False, id="reset")])
+@BOTH_WAYS
 async def test_a_page_whose_replica_dies_while_it_is_parked_is_loaded_from_another(
     browser: Browser, nicegui: None, tmp_path: Path, silently: bool
 ) -> None:
@@ -291,6 +300,38 @@ async def test_a_page_whose_replica_dies_while_it_is_parked_is_loaded_from_anoth
             await expect(page.page.get_by_test_id("replica")).not_to_have_text(lost)
             await page.page.get_by_test_id("increment").click()
             await expect(page.page.get_by_test_id("count")).to_have_text("1")
+
+
+async def stands_still(page: Parkable) -> None:
+    """Block the event loop of the page's replica from right after a heartbeat, such that it closes its sockets."""
+    port = await page.port()
+    async with aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{port}/block"
+        async with session.get(url, params={"seconds": STILL_S, "beat": "true"}) as answer:
+            assert answer.status == 200
+
+
+async def expect_kept_through_a_standstill(
+    browser: Browser, replicas: Sequence[Replica], folder: Path, *, silently: bool
+) -> None:
+    """Let a replica stand still while a page of its is parked, and expect that the page is what it was."""
+    with running_proxy(folder, addresses(replicas), "--park", str(PARK_S)) as proxy:
+        async with parked_page(browser, proxy, replicas, silently=silently) as (page, wire):
+            await stands_still(page)
+            assert not await is_deleted(page, AWAY_S), "its replica deleted the page"
+            told = metrics(proxy)
+            assert (told['parked_reopened_total{outcome="kept"}'], told["parked_pages"]) == (1, 1)
+            wire.restore("another network" if silently else "same network")
+            await expect_whole(page)
+            assert released(proxy) == {}
+
+
+@BOTH_WAYS
+async def test_a_page_whose_replica_stands_still_while_it_is_parked_is_kept(
+    browser: Browser, replicas: list[Replica], tmp_path: Path, silently: bool
+) -> None:
+    """The replica closes the page's socket, as its loop was blocked over a heartbeat, and gets a new one."""
+    await expect_kept_through_a_standstill(browser, replicas, tmp_path, silently=silently)
 
 
 async def test_a_proxy_that_drains_lets_its_parked_pages_go(
@@ -344,6 +385,15 @@ def version(
         missing(str(error))
     with running_replicas(2, folder, app=APP, python=python) as replicas:
         yield Version(request.param, replicas)
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(300)
+@BOTH_WAYS
+async def test_pages_of_every_version_are_kept_through_a_standstill_of_their_replica(
+    browser: Browser, version: Version, tmp_path: Path, silently: bool
+) -> None:
+    await expect_kept_through_a_standstill(browser, version.replicas, tmp_path, silently=silently)
 
 
 @pytest.mark.extended

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 
-from stickyproxy.core.messages import read_text, unmask
+from stickyproxy.core.messages import accept_key, read_text, unmask
 from stickyproxy.core.settings import ParkingSettings, Settings
 from stickyproxy.dataplane.parkable import ParkableTunnel
 from stickyproxy.dataplane.parking import Parking
@@ -14,6 +14,8 @@ from .harness import QUICK, Message, Peer, RawBackend, Running, eventually, requ
 ENGINE_ID, SOCKET_ID = "engineengineengineen", "socketsocketsocketso"
 OPENED = f'0{{"sid":"{ENGINE_ID}","upgrades":[],"pingTimeout":2000,"pingInterval":4000,"maxPayload":1000000}}'.encode()
 CONNECTED = f'40{{"sid":"{SOCKET_ID}"}}'.encode()
+REOPENED = OPENED.replace(ENGINE_ID.encode(), b"anotheranotheranothe")
+RECONNECTED = CONNECTED.replace(SOCKET_ID.encode(), b"anothersocketanother")
 DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 SEC_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 SEC_ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -55,23 +57,23 @@ class Name:
         upgrade += [f"Sec-WebSocket-Extensions: {extensions}"] if extensions else []
         return request(f"GET {self.target()} HTTP/1.1", *upgrade, *lines)
 
-    def handshake(self, number: int) -> bytes:
-        """Build the event by which older pages say who they are."""
-        said = {"client_id": self.page, "document_id": self.document, "tab_id": self.tab, "next_message_id": 0}
+    def handshake(self, number: int, following: int = 0) -> bytes:
+        """Build the event by which older pages say who they are; following: the message to begin with."""
+        said = {"client_id": self.page, "document_id": self.document, "tab_id": self.tab, "next_message_id": following}
         return f"42{number}".encode() + json.dumps(["handshake", said], separators=(",", ":")).encode()
 
 
-def switch(extensions: str = "") -> bytes:
+def switch(extensions: str = "", accept: str = SEC_ACCEPT) -> bytes:
     """Build the app's answer to a request that opens a socket."""
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-    lines += [f"Sec-WebSocket-Accept: {SEC_ACCEPT}"]
+    lines += [f"Sec-WebSocket-Accept: {accept}"]
     lines += [f"Sec-WebSocket-Extensions: {extensions}"] if extensions else []
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 def update(number: int, more: str = "") -> bytes:
-    """Build a packet of the app's outbox."""
-    return f'42["update",{{"_id":{number},"text":"{more}"}}]'.encode()
+    """Build a packet of the app's outbox, which puts the number in last."""
+    return f'42["update",{{"text":"{more}","_id":{number}}}]'.encode()
 
 
 def click(number: int) -> bytes:
@@ -96,6 +98,11 @@ class End:
     def frame(self, payload: bytes, opcode: int, *, final: bool = True) -> bytes:
         """Build a frame of this end's."""
         return frame(payload, opcode, key=KEY if self.masks else None, final=final)
+
+    def leaves(self) -> None:
+        """End the socket on purpose, as an app does that disconnects a page, or a page that is done."""
+        self.say(b"41")
+        self.peer.close()
 
     def close_frame(self, code: int | None = None) -> None:
         """Send a Close frame."""
@@ -210,8 +217,35 @@ class Page:
             await browser.hears(b"431[true]")
         return browser
 
+    async def asked_again(self) -> tuple[Message, End]:
+        """Wait until the app is asked for another socket; give the request, and the connection it came by."""
+        peer = await self.backend.accepted()
+        return await peer.head(), End(peer, masks=False, compressed=self.app.compressed)
+
+    def accept(self, asked: Message) -> None:
+        """Accept the other socket."""
+        key = asked.get("sec-websocket-key") or ""
+        self.app.peer.send(switch(DEFLATE if self.app.compressed else "", accept_key(key.encode()).decode()))
+        self.app.say(REOPENED)
+
+    async def reopened(self, following: int, *texts: bytes) -> Message:
+        """Give the page another socket, which is asked for from the message `following` on, and say something there."""
+        asked, self.app = await self.asked_again()
+        self.accept(asked)
+        await self.app.hears(b"40")
+        self.app.say(RECONNECTED)
+        if not self.name.implicit:
+            await self.app.hears(self.name.handshake(0, following))
+            self.app.say(b"430[true]")
+        self.app.say(*texts)
+        kept = self.running.proxy.counters.parked_reopened
+        await eventually(lambda: not self.tunnel.reopens, "the outcome is known")
+        assert kept["failed"] == 0
+        return asked
+
     async def ends(self) -> None:
         """End both sides, and see that nothing is left."""
+        await self.backend.stop_listening()
         self.browser.peer.close()
         self.app.peer.close()
         await self.running.quiet()

@@ -94,6 +94,7 @@ async def test_status_tells_all_and_its_numbers_are_those_of_the_metrics(stage: 
         ("faults", "stickyproxy_faults_total", "reason"),
         ("parked_returned", "stickyproxy_parked_returned_total", "connection"),
         ("parked_released", "stickyproxy_parked_released_total", "reason"),
+        ("parked_reopened", "stickyproxy_parked_reopened_total", "outcome"),
     ):
         assert totals[key] == {name: scraped[f"{metric}{{{label}={name}}}"] for name in totals[key]}, key
         assert totals[key]

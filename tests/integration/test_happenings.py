@@ -110,5 +110,5 @@ async def test_parked_pages_that_a_limit_lets_go_are_told_at_once_and_then_toget
     parked.sweep(now + 200)
     assert not proxy.happenings
     for page in pages:
-        page.app.peer.close()
+        page.app.leaves()
     await running.quiet()

@@ -257,6 +257,7 @@ async def test_the_app_closes_while_its_browser_is_away(stage: Stage) -> None:
     page = await one(stage)
     page.browser.peer.reset()
     await page.parked()
+    page.app.say(b"41")
     page.app.close_frame(1000)
     page.app.peer.close()
     await page.released("backend")
@@ -394,8 +395,8 @@ async def test_a_second_tab_is_left_alone(stage: Stage) -> None:
     for end in (browser.peer, second.browser.peer):
         end.close()
     await first.parked(2)
-    for end in (first.app.peer, second.app.peer):
-        end.close()
+    for end in (first.app, second.app):
+        end.leaves()
     await running.quiet()
     first.empty()
 
@@ -471,6 +472,7 @@ async def test_the_end_of_the_app_ends_a_page_whose_browser_is_silent(
     page = await open_page(running, backend)
     page.app.say(b"2")
     await page.app.hears(b"3")
+    await backend.stop_listening()
     end(page.app.peer)
     await page.released("backend")
     await page.browser.hears(b"2")

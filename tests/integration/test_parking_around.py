@@ -100,7 +100,7 @@ async def test_each_connection_of_a_browser_is_a_line_with_its_own_bytes(stage: 
     assert second["sent_bytes"] > 0
     again.peer.reset()
     await page.parked()
-    page.app.peer.close()
+    page.app.leaves()
     await running.quiet()
     _, _, third = await told(lines, 3)
     assert third["end"] == "client"

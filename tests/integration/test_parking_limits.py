@@ -79,7 +79,7 @@ def waits(page: Page) -> int:
 async def leave(page: Page, *browsers: End) -> None:
     for browser in (*browsers, page.browser):
         browser.peer.reset()
-    page.app.peer.close()
+    page.app.leaves()
     await page.running.quiet()
     page.empty()
 
@@ -323,7 +323,7 @@ async def several(stage: Stage, count: int, settings: Settings) -> list[Page]:
 async def end_all(pages: list[Page]) -> None:
     for page in pages:
         page.browser.peer.close()
-        page.app.peer.close()
+        page.app.leaves()
     await pages[0].running.quiet()
     pages[0].empty()
 
@@ -496,9 +496,10 @@ async def test_a_silent_browser_whose_app_closes_is_let_go(stage: Stage) -> None
     page = await one(stage)
     page.app.say(b"2")
     await page.app.hears(b"3")
+    page.app.say(b"41")
     page.app.close_frame(1000)
     page.app.peer.close()
-    await page.browser.hears(b"2")
+    await page.browser.hears(b"2", b"41")
     assert (await page.browser.hear_control())[0] == 0x88
     page.browser.peer.close()
     await page.running.quiet()

@@ -126,7 +126,7 @@ async def test_a_page_that_ends_while_its_browser_comes_back_ends_that_too(stage
     await peer.head()
     browser = End(peer, masks=True)
     await browser.hear()
-    page.app.peer.close()
+    page.app.leaves()
     await page.released("backend")
     browser.say(b"40")
     assert (await browser.hear())[:2] == b"40"
@@ -404,7 +404,7 @@ async def test_a_parked_page_takes_no_place(stage: Stage) -> None:
         browser.peer.reset()
         await page.parked(3)
     for page in pages:
-        page.app.peer.close()
+        page.app.leaves()
     await running.quiet()
     pages[0].empty()
 

@@ -17,6 +17,7 @@ from stickyproxy.core.tls import TlsMaterial
 from stickyproxy.core.values import Address
 
 from .harness import CHUNKED, QUICK, Peer, RawBackend, Running, Stage, hello, named, request, response, soon
+from .parking import PARKING, open_page, update
 from .test_tls import VERSIONS
 from .test_tunnel import ASK, SWITCH
 from .test_websocket import echo
@@ -287,3 +288,23 @@ async def test_a_websocket_passes_by_tls_on_both_sides(stage: Stage, authority: 
             await asyncio.gather(*(client.send(f"{number}") for number in range(100)))
             assert {await soon(client.recv()) for _ in range(100)} == {str(number) for number in range(100)}
         await running.quiet()
+
+
+@VERSIONS
+async def test_a_parked_page_whose_socket_it_closes_goes_on_by_another(
+    stage: Stage, authority: Authority, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    backend, running = await both(stage, authority, tmp_path, settings=PARKING, most=version)
+    page = await open_page(running, backend)
+    page.app.say(update(0))
+    await page.browser.hears(update(0))
+    page.browser.peer.reset()
+    await page.parked()
+    page.app.close_frame(1000)
+    await page.reopened(1, update(1))
+    browser = await page.back()
+    await browser.hears(update(0), update(1))
+    browser.close_frame(1001)
+    await page.app.hear_control()
+    browser.peer.close()
+    await page.ends()

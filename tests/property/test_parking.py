@@ -17,6 +17,7 @@ from stickyproxy.core.counters import Counters
 from stickyproxy.core.frames import CONTROL
 from stickyproxy.core.messages import Cutter, unmask
 from stickyproxy.core.parking import OVERHEAD_BYTES, Tail, Who
+from stickyproxy.core.reopening import pack
 from stickyproxy.core.settings import ParkingSettings, Settings
 from stickyproxy.core.tunnels import End
 from stickyproxy.dataplane.buffered import Buffered
@@ -339,7 +340,8 @@ class Page:
         self.upstream = Wire(world.loop, self._app_taken)
         self.connection: Connection | None = self.connect()
         self.tunnel = ParkableTunnel(self.connection.wire, self.upstream, self.load, cast(Any, world), websocket=True)
-        self.tunnel.prepare(world.parking, self.who, b"")
+        query = b"next_message_id=none&document_id=%b&tab_id=%b" % self.who
+        self.tunnel.prepare(world.parking, b"", pack(b"GET /?%b HTTP/1.1\r\n\r\n" % query))
         world.tunnels.append(self.tunnel)
         world.places += 1
         self.say(frame(OPENED) + frame(CONNECTED), "greeting")

@@ -5,12 +5,14 @@ variables, so that a page that was built again begins with nothing. `/pages` tel
 """
 
 import argparse
+import asyncio
 import dataclasses
 import os
+import time
 import uuid
 
 from fastapi.responses import PlainTextResponse
-from nicegui import Client, app, ui
+from nicegui import Client, app, core, ui
 
 TICK_S = 0.2
 
@@ -73,6 +75,15 @@ def main() -> None:
     def all_pages() -> dict:
         known = [{**dataclasses.asdict(kept), "alive": kept.client in Client.instances} for kept in pages]
         return {"replica": arguments.replica, "pages": known}
+
+    @app.get("/block")
+    async def block(seconds: float, beat: bool = False) -> str:
+        """Stand still as an app does whose handler blocks; beat: from right after a heartbeat was sent."""
+        sockets = core.sio.eio.sockets
+        while beat and not any(socket.last_ping for socket in sockets.values()):  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0)
+        time.sleep(seconds)  # noqa: ASYNC251 - as it should not be done
+        return "over"
 
     @app.get("/small")
     def small() -> PlainTextResponse:

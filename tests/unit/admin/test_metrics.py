@@ -91,6 +91,7 @@ def test_known_labels_are_there_before_anything_happens() -> None:
         *(("stickyproxy_faults_total", f"reason={r}") for r in ("no-backend", "reload-loop", "broken-off", "bad-head")),
         *(("stickyproxy_parked_released_total", f"reason={reason.value}") for reason in Release),
         *(("stickyproxy_parked_returned_total", f"connection={c}") for c in ("new", "old")),
+        *(("stickyproxy_parked_reopened_total", f"outcome={o}") for o in ("kept", "failed")),
         *(("stickyproxy_backend_failures_total", f"kind={k}") for k in ("refused", "timeout", "closed", "silent")),
         ("stickyproxy_backend_requests_total", "backend=one"),
         ("stickyproxy_backend_moved_to_total", "backend=one"),
@@ -145,6 +146,7 @@ def test_what_is_parked_is_told_in_all_and_by_backend() -> None:
     counters.parked = 7
     counters.parked_returns["new"] += 2
     counters.parked_releases[Release.MEMORY.value] += 1
+    counters.parked_reopened["kept"] += 4
     counters.parked_gaps.observe(40.0)
     gauges = Gauges(parked=3, parked_bytes=4096, park_s=300.0)
     told = Report(READY, counters, (backend("one"), backend("two")), 3, gauges=gauges)
@@ -160,6 +162,7 @@ def test_what_is_parked_is_told_in_all_and_by_backend() -> None:
     assert found["stickyproxy_parked_total",] == 7
     assert found["stickyproxy_parked_returned_total", "connection=new"] == 2
     assert found["stickyproxy_parked_released_total", "reason=memory"] == 1
+    assert found["stickyproxy_parked_reopened_total", "outcome=kept"] == 4
     assert found["stickyproxy_parked_seconds_bucket", "le=60.0"] == 1
     assert both.gauges.park_s == 300
 
