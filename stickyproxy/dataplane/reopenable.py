@@ -85,11 +85,12 @@ class Reopenable(Keeping):
 
     def reopen(self) -> bool:
         """Ask the backend, which ends its leg, for another in the absent browser's name; say whether."""
-        upstream, number = self.upstream, next_number(self.tail.units if self.tail is not None else (), self.number)
-        left = self.said is not None and (self.said.by_client or self.said.code in LEAVING_CODES)
-        if not self.away_since or upstream is None or left or number == UNKNOWN or not self.outlives_legs:
+        upstream = self.upstream
+        if not self.away_since or upstream is None or not self.outlives_legs:
             return False
-        if not (self.parking.may_reopen(self) and can_ask(self.asked)):
+        leaves = self.said is not None and (self.said.by_client or self.said.code in LEAVING_CODES)
+        number = next_number(self.tail.units if self.tail is not None else (), self.number)
+        if leaves or number == UNKNOWN or not (self.parking.may_reopen(self) and can_ask(self.asked)):
             return False
         if self.downstream is not None:
             self.see_off(self.downstream)
