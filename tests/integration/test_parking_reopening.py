@@ -361,7 +361,7 @@ async def test_the_time_of_a_page_is_over_counted_from_its_going(stage: Stage) -
     page.parking.expire(over - 1)
     await turns()
     assert page.tunnel.reopens
-    page.parking.expire(over)
+    page.parking.expire(over + 1)
     await gone(page, app, "timeout", 0)
 
 

@@ -4,6 +4,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+CI = os.environ.get("CI") or os.environ.get("STICKYPROXY_CI")
+
 settings.register_profile(
     "here",
     max_examples=200,
@@ -14,4 +16,4 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.register_profile("long", settings.get_profile("here"), max_examples=20_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "here"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if CI else "here"))

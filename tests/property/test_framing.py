@@ -119,7 +119,7 @@ def test_h11_finds_the_same_content_and_the_same_end(data: bytes) -> None:
     heard, behind, trailers = heard_by_h11(out + b"NEXT")
     assert (heard, behind) == (content, b"NEXT")
     assert not set(trailers) & {b"content-length", b"host", b"x-forwarded-for", b"set-cookie", b"transfer-encoding"}
-    if b";" not in data:
+    if b";" not in data and b"content-length" not in data.lower():  # of which h11 refuses a bad one even as a trailer
         assert heard_by_h11(data + b"NEXT")[:2] == (content, (data + b"NEXT")[taken:])
 
 

@@ -129,7 +129,7 @@ async def test_the_right_fault_is_named(ports: list[int]) -> None:
         assert any(evidence in report.evidence(id) for id in found), name
         assert report.code == 1, name
         assert report.said["took_s"] < LIMIT_S, name
-        if wrong.fixed:
+        if wrong.fixed and not wrong.holds_socket_bytes:  # whose good-byes may be held, too
             assert report.said["pages"]["not_closed"] == 0, name
 
 
