@@ -191,7 +191,14 @@ async def goes_away_by_crashing(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    "go_away", [goes_away_by_closing, goes_away_by_navigating, goes_away_by_reloading, goes_away_by_crashing]
+    "go_away",
+    [
+        goes_away_by_closing,
+        goes_away_by_navigating,
+        goes_away_by_reloading,
+        # Whether Chromium says good-bye for a page that has crashed is not ours to promise: once it has not.
+        pytest.param(goes_away_by_crashing, marks=pytest.mark.extended),
+    ],
 )
 async def test_a_page_that_says_good_bye_is_not_parked(
     browser: Browser, replicas: list[Replica], tmp_path: Path, go_away: Callable[[Page], AsyncIterator[None]]
