@@ -3,6 +3,7 @@
 import asyncio
 import mimetypes
 import socket
+import ssl
 import sys
 import urllib.request  # noqa: F401  aiohttp imports it too, and others need it whole
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,8 +21,6 @@ def _only_what_a_server_needs() -> Iterator[None]:
     without, and here it sees none. Its file server reads the system's lists of media types. Where aiohttp has been
     imported before, for a client, nothing changes.
     """
-    import ssl
-
     files = mimetypes.knownfiles[:]
     sys.modules["ssl"] = None  # type: ignore[assignment] # so that importing it fails (Python's import system, 5.3.1)
     mimetypes.knownfiles.clear()

@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.needs import on_ci
+
 MODULE = Path(__file__).parent
 PACKAGE = "k8s.io/kubernetes/cmd/kube-apiserver"
 FLAGS = ("-mod=readonly", "-trimpath", "-buildvcs=false")
@@ -32,11 +34,6 @@ HOW = "python -m tests.cluster.build"
 
 class NotBuildableError(Exception):
     """There can be no kube-apiserver here; the text is one line and says why."""
-
-
-def on_ci() -> bool:
-    """Tell whether what is missing shall fail instead of being skipped."""
-    return bool(os.environ.get("CI") or os.environ.get("STICKYPROXY_CI"))
 
 
 def needed_go() -> tuple[int, ...]:

@@ -263,16 +263,21 @@ async def test_an_app_that_takes_nothing_ends_its_page_in_time(stage: Stage) -> 
 # What is kept.
 
 
-async def test_a_parked_page_that_is_sent_too_much_is_let_go(stage: Stage) -> None:
-    page = await slow(stage)
-    page.browser.peer.reset()
-    await page.parked()
-    pusher = Pusher(page.app, pushed, 64)
+async def outgrows(page: Page, build: Callable[[int], bytes]) -> None:
+    """Send messages to a parked page until it is let go for them, with all that was kept."""
+    pusher = Pusher(page.app, build, 64)
     await page.released("memory")
     await page.running.quiet()
     page.empty()
     await pusher.stop()
     page.app.peer.close()
+
+
+async def test_a_parked_page_that_is_sent_too_much_is_let_go(stage: Stage) -> None:
+    page = await slow(stage)
+    page.browser.peer.reset()
+    await page.parked()
+    await outgrows(page, pushed)
 
 
 async def test_a_parked_page_that_is_sent_one_message_too_long_is_let_go(stage: Stage) -> None:

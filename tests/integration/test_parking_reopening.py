@@ -24,7 +24,7 @@ from .parking import (
     update,
 )
 from .test_parking import BOTH, EXPLICIT, IMPLICIT, one
-from .test_parking_limits import LITTLE, Pusher, large, pushed
+from .test_parking_limits import LITTLE, large, outgrows, pushed
 
 pytestmark = pytest.mark.both_loops
 
@@ -397,12 +397,7 @@ async def test_too_much_on_the_new_socket_is_too_much(stage: Stage) -> None:
     page = await parked(stage, settings=LITTLE)
     closes(page)
     await page.reopened(3)
-    pusher = Pusher(page.app, lambda number: pushed(number + 3), 64)
-    await page.released("memory")
-    await page.running.quiet()
-    page.empty()
-    await pusher.stop()
-    page.app.peer.close()
+    await outgrows(page, lambda number: pushed(number + 3))
 
 
 async def test_too_much_before_the_page_is_connected_is_too_much(stage: Stage) -> None:

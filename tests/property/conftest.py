@@ -3,8 +3,7 @@
 import os
 
 from hypothesis import HealthCheck, settings
-
-CI = os.environ.get("CI") or os.environ.get("STICKYPROXY_CI")
+from needs import on_ci
 
 settings.register_profile(
     "here",
@@ -16,4 +15,4 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.register_profile("long", settings.get_profile("here"), max_examples=20_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if CI else "here"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if on_ci() else "here"))
